@@ -1,1 +1,6 @@
+//! One actix actor a file, each a thin shell that does I/O and calls `protocol`.
 
+#![forbid(unsafe_code)]
+
+pub mod messages;
+pub mod metrics;

@@ -5,8 +5,19 @@
 
 #![forbid(unsafe_code)]
 
+pub mod block;
 pub mod codec;
 pub mod crypto;
+pub mod genesis;
+pub mod limits;
+pub mod mempool;
 pub mod merkle;
+pub mod message;
+pub mod receipt;
+pub mod registry;
+pub mod state;
+pub mod transaction;
 pub mod types;
+pub mod verified;
+pub mod view;
 pub mod vote;

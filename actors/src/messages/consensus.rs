@@ -1,0 +1,43 @@
+//! To and from Consensus.
+
+use actix::Message;
+use minidlt_protocol::{
+    block::CertifiedBlock,
+    types::{Hash, Height, Identity, Round},
+};
+use serde::Serialize;
+
+/// There are transactions to agree on: from the Mempool.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct Work;
+
+/// A certified block fetched from a peer. Answers whether it was committed, with the reason if not.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<(), String>")]
+pub struct Fetched(pub CertifiedBlock);
+
+/// A peer is at a height this node has not reached: from Consensus to Sync.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct Behind {
+    pub peer: Identity,
+    pub height: Height,
+}
+
+/// Where the agreement on the next block stands.
+#[derive(Debug, Clone, Serialize)]
+pub struct ConsensusStatus {
+    pub height: Height,
+    pub round: Round,
+    /// The block this round is about, once proposed.
+    pub block: Option<Hash>,
+    /// Who has accepted it (prevoted it), as far as this node has heard.
+    pub accepted_by: Vec<Identity>,
+    /// Voters whose acceptance is missing.
+    pub missing: Vec<Identity>,
+}
+
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "ConsensusStatus")]
+pub struct GetConsensusStatus;

@@ -1,0 +1,20 @@
+//! To and from the Store.
+
+use std::sync::Arc;
+
+use actix::Message;
+use minidlt_protocol::block::{DecidedBlock, Head};
+
+/// Executes and commits a decided block: one synced write. A store that cannot write stops the
+/// process, so an answer means it is on disk.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Committed")]
+pub struct Commit(pub Arc<DecidedBlock>);
+
+/// A block is on disk: told to all who wait for that, and the answer to `Commit`.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct Committed {
+    pub head: Head,
+    pub block: Arc<DecidedBlock>,
+}

@@ -1,0 +1,38 @@
+//! To the Verifiers, threads that check signatures. Their queue has no bound of its own, so each
+//! caller bounds what it has in flight.
+
+use actix::Message;
+use bytes::Bytes;
+use minidlt_protocol::{
+    block::SharedTransaction,
+    message::{ConsensusContent, MessageError, PoolContent, SyncContent},
+    transaction::{Refusal, TransactionBytes},
+    types::Identity,
+    verified::Verified,
+};
+
+/// A frame whose stamp holds; for consensus also the vote or proposal within.
+#[derive(Debug, Clone)]
+pub enum Opened {
+    Pool(PoolContent),
+    Consensus(Verified<ConsensusContent>),
+    Sync(SyncContent),
+    Text(String),
+}
+
+/// Opens a frame that came from the node at the other end of a connection.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<Opened, MessageError>")]
+pub struct Open {
+    pub frame: Bytes,
+    pub connected: Identity,
+}
+
+/// Checks transactions all through: form, time, author's standing, not yet committed, signature.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Vec<Result<SharedTransaction, Refusal>>")]
+pub struct VerifyTransactions {
+    pub transactions: Vec<TransactionBytes>,
+    /// This node, where the author itself submitted them here.
+    pub gateway: Option<Identity>,
+}

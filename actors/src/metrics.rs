@@ -1,0 +1,94 @@
+//! What `/metrics` shows (OpenMetrics text). One struct, shared by all actors; counting never
+//! fails and never waits.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+/// The label of a counter a reason.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Reason {
+    pub reason: String,
+}
+
+/// A counter a reason.
+pub type ByReason = Family<Reason, Counter<u64, AtomicU64>>;
+
+pub struct Metrics {
+    pub registry: Registry,
+    pub height: Gauge,
+    pub round: Gauge,
+    pub peers_connected: Gauge,
+    pub mempool_transactions: Gauge,
+    pub mempool_bytes: Gauge,
+    pub transactions_committed: Counter,
+    pub transactions_dumped: Counter,
+    pub blocks_fetched: Counter,
+    pub submissions_refused: ByReason,
+    pub messages_refused: ByReason,
+    pub connections_refused: ByReason,
+    pub frames_dropped: ByReason,
+    pub requests_refused: ByReason,
+}
+
+impl Metrics {
+    pub fn new() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("minidlt"),
+            height: Gauge::default(),
+            round: Gauge::default(),
+            peers_connected: Gauge::default(),
+            mempool_transactions: Gauge::default(),
+            mempool_bytes: Gauge::default(),
+            transactions_committed: Counter::default(),
+            transactions_dumped: Counter::default(),
+            blocks_fetched: Counter::default(),
+            submissions_refused: ByReason::default(),
+            messages_refused: ByReason::default(),
+            connections_refused: ByReason::default(),
+            frames_dropped: ByReason::default(),
+            requests_refused: ByReason::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("height", "Height of the last committed block", self.height.clone());
+        registry.register("round", "Round of the height being agreed on", self.round.clone());
+        registry.register("peers_connected", "Other nodes connected", self.peers_connected.clone());
+        registry.register("mempool_transactions", "Transactions waiting", self.mempool_transactions.clone());
+        registry.register("mempool_bytes", "Bytes of transactions waiting", self.mempool_bytes.clone());
+        let committed = self.transactions_committed.clone();
+        registry.register("transactions_committed", "Transactions committed since start", committed);
+        let dumped = self.transactions_dumped.clone();
+        registry.register("transactions_dumped", "Transactions that expired without being committed", dumped);
+        registry.register("blocks_fetched", "Blocks got from other nodes when behind", self.blocks_fetched.clone());
+        let by_reason = [
+            ("submissions_refused", "Transactions refused", &self.submissions_refused),
+            ("messages_refused", "Messages of other nodes refused", &self.messages_refused),
+            ("connections_refused", "Connections of other nodes closed", &self.connections_refused),
+            ("frames_dropped", "Outgoing frames dropped, their queue being full", &self.frames_dropped),
+            ("requests_refused", "API requests refused", &self.requests_refused),
+        ];
+        for (name, help, family) in by_reason {
+            registry.register(name, help, family.clone());
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Counts one for `reason`.
+pub fn count(family: &ByReason, reason: &str) {
+    family.get_or_create(&Reason { reason: reason.to_owned() }).inc();
+}

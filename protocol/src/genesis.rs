@@ -1,0 +1,187 @@
+//! Block 0: who the members are at the start, and the rules they agreed on. The hash of its
+//! encoding is the network's id.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{
+    codec,
+    crypto::{Domain, digest},
+    limits::{MAX_MEMBERS, MAX_VOTERS},
+    registry::{Node, Organisation, Policy, Registry, User},
+    types::{Hash, Identity, Name, Timestamp},
+    vote::ConsensusMode,
+};
+
+/// The content of block 0, as YAML in `genesis.yaml` and as CBOR in the hash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Genesis {
+    pub network: Name,
+    pub created: Timestamp,
+    pub consensus: ConsensusMode,
+    pub timeouts: Timeouts,
+    pub organisations: Vec<Organisation>,
+    pub nodes: Vec<Node>,
+    pub users: Vec<User>,
+    pub policies: std::collections::BTreeMap<Name, Policy>,
+}
+
+/// How long a round waits, in milliseconds; each grows by `delta` a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Timeouts {
+    pub propose_ms: u64,
+    pub vote_ms: u64,
+    pub delta_ms: u64,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { propose_ms: 1_000, vote_ms: 500, delta_ms: 250 }
+    }
+}
+
+/// Longest first wait of a round, and longest growth a round, in milliseconds.
+pub const MAX_TIMEOUT_MILLIS: u64 = 60_000;
+
+/// What is wrong with a genesis.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum GenesisError {
+    #[error("{list}: empty, at least one is needed")]
+    Empty { list: &'static str },
+    #[error("{list}: {count} entries, at most {limit} are accepted")]
+    TooMany { list: &'static str, count: usize, limit: usize },
+    #[error("{list}: {name} stands twice")]
+    Duplicate { list: &'static str, name: String },
+    #[error("{list}: {name} and {other} have the same {what}")]
+    Shared { list: &'static str, name: String, other: String, what: &'static str },
+    #[error("{list}: {name} names {what} {missing}, which is not listed")]
+    Missing { list: &'static str, name: String, what: &'static str, missing: String },
+    #[error("nodes: none has the role 'orderer', so nobody could decide a block")]
+    NoOrderer,
+    #[error("timeouts.{key}: {value} is not between {least} and {MAX_TIMEOUT_MILLIS}")]
+    Timeout { key: &'static str, value: u64, least: u64 },
+}
+
+impl Genesis {
+    /// The network's id.
+    pub fn id(&self) -> Hash {
+        digest(Domain::Genesis, &Hash::ZERO, &[&codec::encode(self)])
+    }
+
+    /// The registry as of block 0.
+    pub fn registry(&self) -> Registry {
+        Registry {
+            mode: self.consensus,
+            organisations: self.organisations.iter().map(|org| (org.name.clone(), org.clone())).collect(),
+            nodes: self.nodes.iter().map(|node| (node.identity(), node.clone())).collect(),
+            users: self.users.iter().map(|user| (user.identity(), user.clone())).collect(),
+            policies: self.policies.clone(),
+        }
+    }
+
+    /// Checks all that can be checked without files. Certificates are checked where there is TLS.
+    pub fn check(&self) -> Result<(), GenesisError> {
+        size("organisations", self.organisations.len(), MAX_MEMBERS)?;
+        size("nodes", self.nodes.len(), MAX_MEMBERS)?;
+        size("users", self.users.len(), MAX_MEMBERS)?;
+        unique("organisations", self.organisations.iter().map(|org| org.name.to_string()))?;
+        unique("nodes", self.nodes.iter().map(|node| node.identity().to_string()))?;
+        unique("users", self.users.iter().map(|user| user.identity().to_string()))?;
+        self.check_references()?;
+        self.check_sharing()?;
+        match self.registry().voters().as_slice().len() {
+            0 => return Err(GenesisError::NoOrderer),
+            count if count > MAX_VOTERS => {
+                return Err(GenesisError::TooMany { list: "nodes with role orderer", count, limit: MAX_VOTERS });
+            }
+            _ => {}
+        }
+        let Timeouts { propose_ms, vote_ms, delta_ms } = self.timeouts;
+        for (key, value, least) in [("propose_ms", propose_ms, 10), ("vote_ms", vote_ms, 10), ("delta_ms", delta_ms, 1)]
+        {
+            if !(least..=MAX_TIMEOUT_MILLIS).contains(&value) {
+                return Err(GenesisError::Timeout { key, value, least });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_references(&self) -> Result<(), GenesisError> {
+        let organisations: BTreeSet<&Name> = self.organisations.iter().map(|org| &org.name).collect();
+        let nodes: BTreeSet<Identity> = self.nodes.iter().map(Node::identity).collect();
+        let missing = |list, name: String, what, missing: String| Err(GenesisError::Missing { list, name, what, missing });
+        for node in &self.nodes {
+            if !organisations.contains(&node.organisation) {
+                return missing("nodes", node.identity().to_string(), "organisation", node.organisation.to_string());
+            }
+        }
+        for user in &self.users {
+            if !organisations.contains(&user.organisation) {
+                return missing("users", user.identity().to_string(), "organisation", user.organisation.to_string());
+            }
+            if let Some(gateway) = user.gateways.iter().find(|gateway| !nodes.contains(gateway)) {
+                return missing("users", user.identity().to_string(), "gateway", gateway.to_string());
+            }
+        }
+        for (name, policy) in &self.policies {
+            if let Some(unknown) = unknown_organisation(policy, &organisations) {
+                return missing("policies", name.to_string(), "organisation", unknown.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    /// No two nodes or users share a key, no two nodes an address: one vote each.
+    fn check_sharing(&self) -> Result<(), GenesisError> {
+        let nodes = || self.nodes.iter();
+        distinct("nodes", "public_key", nodes().map(|n| (n.public_key.to_string(), n.identity().to_string())))?;
+        distinct("nodes", "address", nodes().map(|n| (n.address.clone(), n.identity().to_string())))?;
+        let users = self.users.iter().map(|u| (u.public_key.to_string(), u.identity().to_string()));
+        distinct("users", "public_key", users)
+    }
+}
+
+fn size(list: &'static str, count: usize, limit: usize) -> Result<(), GenesisError> {
+    match count {
+        0 => Err(GenesisError::Empty { list }),
+        count if count > limit => Err(GenesisError::TooMany { list, count, limit }),
+        _ => Ok(()),
+    }
+}
+
+fn unique(list: &'static str, names: impl Iterator<Item = String>) -> Result<(), GenesisError> {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        if !seen.insert(name.clone()) {
+            return Err(GenesisError::Duplicate { list, name });
+        }
+    }
+    Ok(())
+}
+
+fn distinct(
+    list: &'static str,
+    what: &'static str,
+    pairs: impl Iterator<Item = (String, String)>,
+) -> Result<(), GenesisError> {
+    let mut seen = std::collections::BTreeMap::new();
+    for (value, name) in pairs {
+        if let Some(other) = seen.insert(value, name.clone()) {
+            return Err(GenesisError::Shared { list, name: other, other: name, what });
+        }
+    }
+    Ok(())
+}
+
+fn unknown_organisation<'a>(policy: &'a Policy, known: &BTreeSet<&Name>) -> Option<&'a Name> {
+    match policy {
+        Policy::Any { any: parts } | Policy::All { all: parts } | Policy::AtLeast { of: parts, .. } => {
+            parts.iter().find_map(|part| unknown_organisation(part, known))
+        }
+        Policy::Leaf { organisation, .. } => (!known.contains(organisation)).then_some(organisation),
+    }
+}

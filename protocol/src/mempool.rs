@@ -1,0 +1,155 @@
+//! The rules of the pool of transactions waiting for a block: what is taken, in which order it
+//! leaves, and the bounds on it. Time is passed in.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    block::SharedTransaction,
+    limits::{MAX_BLOCK_BYTES, MAX_BLOCK_TRANSACTIONS, MEMPOOL_BYTES, MEMPOOL_TRANSACTIONS, MEMPOOL_USER_SHARE},
+    transaction::Refusal,
+    types::{Hash, Identity, Timestamp},
+};
+
+/// How much may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    pub transactions: usize,
+    pub bytes: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { transactions: MEMPOOL_TRANSACTIONS, bytes: MEMPOOL_BYTES }
+    }
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Usage {
+    transactions: usize,
+    bytes: usize,
+}
+
+struct Entry {
+    transaction: SharedTransaction,
+    arrival: u64,
+}
+
+/// The transactions waiting, first come first served.
+#[derive(Default)]
+pub struct Mempool {
+    bounds: Bounds,
+    entries: BTreeMap<Hash, Entry>,
+    by_arrival: BTreeMap<u64, Hash>,
+    by_leaf: BTreeMap<Hash, Hash>,
+    by_expiry: BTreeSet<(Timestamp, Hash)>,
+    by_user: BTreeMap<Identity, Usage>,
+    bytes: usize,
+    arrivals: u64,
+}
+
+impl Mempool {
+    pub fn new(bounds: Bounds) -> Self {
+        Self { bounds, ..Self::default() }
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Sum of the waiting transactions' sizes, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn get(&self, id: &Hash) -> Option<&SharedTransaction> {
+        self.entries.get(id).map(|entry| &entry.transaction)
+    }
+
+    pub fn by_leaf(&self, leaf: &Hash) -> Option<&SharedTransaction> {
+        self.by_leaf.get(leaf).and_then(|id| self.get(id))
+    }
+
+    /// Would a transaction of `size` bytes by `author` be taken? Asked before the costly signature
+    /// check, and again by [`Self::insert`].
+    pub fn admits(&self, id: &Hash, author: &Identity, size: usize) -> Result<(), Refusal> {
+        if self.entries.contains_key(id) {
+            return Err(Refusal::AlreadyPending);
+        }
+        if self.entries.len() >= self.bounds.transactions {
+            return Err(Refusal::MempoolFull("too many transactions"));
+        }
+        if self.bytes + size > self.bounds.bytes {
+            return Err(Refusal::MempoolFull("too many bytes"));
+        }
+        let used = self.by_user.get(author).copied().unwrap_or_default();
+        let share = MEMPOOL_USER_SHARE;
+        if used.transactions >= self.bounds.transactions.div_ceil(share)
+            || used.bytes + size > self.bounds.bytes.div_ceil(share)
+        {
+            return Err(Refusal::UserShareFull(author.clone()));
+        }
+        Ok(())
+    }
+
+    /// Takes a transaction, or says why not.
+    pub fn insert(&mut self, transaction: SharedTransaction, now: Timestamp) -> Result<(), Refusal> {
+        transaction.check_time(now)?;
+        self.admits(&transaction.id, &transaction.author, transaction.size())?;
+        let (id, arrival) = (transaction.id, self.arrivals);
+        self.arrivals += 1;
+        self.bytes += transaction.size();
+        let used = self.by_user.entry(transaction.author.clone()).or_default();
+        used.transactions += 1;
+        used.bytes += transaction.size();
+        self.by_arrival.insert(arrival, id);
+        self.by_leaf.insert(transaction.leaf, id);
+        self.by_expiry.insert((transaction.expires, id));
+        self.entries.insert(id, Entry { transaction, arrival });
+        Ok(())
+    }
+
+    /// Removes one, because it was committed or can be no more.
+    pub fn remove(&mut self, id: &Hash) -> Option<SharedTransaction> {
+        let Entry { transaction, arrival } = self.entries.remove(id)?;
+        self.bytes -= transaction.size();
+        self.by_arrival.remove(&arrival);
+        self.by_leaf.remove(&transaction.leaf);
+        self.by_expiry.remove(&(transaction.expires, *id));
+        if let Some(used) = self.by_user.get_mut(&transaction.author) {
+            used.transactions -= 1;
+            used.bytes -= transaction.size();
+            if used.transactions == 0 {
+                self.by_user.remove(&transaction.author);
+            }
+        }
+        Some(transaction)
+    }
+
+    /// Removes those that no block created at `created` or later may hold.
+    pub fn expire(&mut self, created: Timestamp) -> Vec<SharedTransaction> {
+        let expired: Vec<Hash> =
+            self.by_expiry.range(..(created, Hash::ZERO)).map(|(_, id)| *id).collect();
+        expired.iter().filter_map(|id| self.remove(id)).collect()
+    }
+
+    /// The oldest that fit a block created at `created`.
+    pub fn pick(&self, created: Timestamp) -> Vec<SharedTransaction> {
+        let (mut picked, mut bytes) = (Vec::new(), 0);
+        for id in self.by_arrival.values() {
+            let Some(transaction) = self.get(id) else { continue };
+            if transaction.check_time(created).is_err() {
+                continue;
+            }
+            if picked.len() == MAX_BLOCK_TRANSACTIONS || bytes + transaction.size() > MAX_BLOCK_BYTES {
+                break;
+            }
+            bytes += transaction.size();
+            picked.push(transaction.clone());
+        }
+        picked
+    }
+}

@@ -1,0 +1,208 @@
+//! The stamped message: the one thing nodes send each other once their connection stands.
+//!
+//! A sender that is looked up, a recipient, and a payload whose signature covers all but itself.
+//! [`Message::open`] is the one way to a `Verified<Message>`; public keys are never in a message.
+
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+use thiserror::Error;
+
+use crate::{
+    block::{Block, CertifiedBlock, CompactBlock},
+    codec::{self, CodecError},
+    crypto::{CryptoError, Domain, SecretKey, Signature, digest},
+    limits::{CLOCK_WINDOW_MILLIS, MAX_FRAME_BYTES},
+    registry::Registry,
+    transaction::TransactionBytes,
+    types::{Hash, Height, Identity, Timestamp},
+    verified::Verified,
+    vote::SignedProposal,
+};
+
+/// Whom a message is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Recipient {
+    All,
+    One(Identity),
+}
+
+/// What a message says, and proof of who says it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Payload {
+    /// Length of `content`, in bytes.
+    pub size: u64,
+    pub timestamp: Timestamp,
+    pub signature: Signature,
+    /// A [`Content`], encoded.
+    pub content: ByteBuf,
+}
+
+/// A message as it travels, one a frame.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Message {
+    pub sender: Identity,
+    pub recipient: Recipient,
+    pub payload: Payload,
+}
+
+/// Where a node stands, said on connecting and every second after.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Alive {
+    pub network: Hash,
+    pub height: Height,
+    pub head: Hash,
+    /// On connecting: the TLS exporter of this very connection (RFC 9266), so that it cannot be
+    /// relayed. Later: none, the connection being known by then.
+    pub binding: Option<Hash>,
+}
+
+/// All that nodes say to each other, by the part of the node it is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Content {
+    Pool(PoolContent),
+    Consensus(ConsensusContent),
+    Sync(SyncContent),
+    /// A word from an administrator to all, for their logs.
+    Text(String),
+}
+
+/// Transactions on their way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolContent {
+    /// New to the sender, each encoded.
+    Gossip(Vec<TransactionBytes>),
+    /// Asks for those transactions of a proposed block, by leaf hash.
+    Get { block: Hash, leaves: Vec<Hash> },
+    Got { block: Hash, transactions: Vec<TransactionBytes> },
+}
+
+/// Agreement on the next block.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConsensusContent {
+    Proposal { signed: SignedProposal, block: CompactBlock },
+    /// Votes and the certificates of rounds.
+    Wire(ByteBuf),
+}
+
+/// Who is there, and what they are missing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SyncContent {
+    Alive(Alive),
+    /// Asks for blocks from this height on, as many as one frame carries.
+    Synchronise { from: Height },
+    Blocks(Vec<CertifiedBlock>),
+}
+
+/// Why a message was not acted on.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum MessageError {
+    #[error("malformed message: {0}")]
+    Malformed(#[from] CodecError),
+    #[error("the message says it has {said} bytes of content, it has {found}")]
+    Size { said: u64, found: usize },
+    #[error("the message's time {timestamp} ms is more than {CLOCK_WINDOW_MILLIS} ms from this node's clock ({now} ms)")]
+    Window { timestamp: Timestamp, now: Timestamp },
+    #[error("the sender {0} is not an enrolled node")]
+    UnknownSender(Identity),
+    #[error("the sender says it is {said}, the connection is that of {connected}")]
+    OtherSender { said: Identity, connected: Identity },
+    #[error("the message is for {0}, not for this node")]
+    OtherRecipient(Identity),
+    #[error("the signature of {sender}: {reason}")]
+    Signature { sender: Identity, reason: CryptoError },
+}
+
+impl MessageError {
+    /// A stable name for counters.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed",
+            Self::Size { .. } => "size",
+            Self::Window { .. } => "time-window",
+            Self::UnknownSender(_) => "unknown-sender",
+            Self::OtherSender { .. } => "other-sender",
+            Self::OtherRecipient(_) => "other-recipient",
+            Self::Signature { .. } => "bad-signature",
+        }
+    }
+}
+
+impl Message {
+    /// Stamps a content: signs it as from `sender` to `recipient` at `now`.
+    pub fn stamp(
+        network: &Hash,
+        sender: Identity,
+        recipient: Recipient,
+        now: Timestamp,
+        content: &Content,
+        key: &SecretKey,
+    ) -> Self {
+        let content = codec::encode(content);
+        let size = content.len() as u64;
+        let signature = key.sign(&stamp_digest(network, &sender, &recipient, size, now, &content));
+        Self { sender, recipient, payload: Payload { size, timestamp: now, signature, content: content.into() } }
+    }
+
+    /// Checks, in this order, size, time, sender's standing and signature, and only then reads the
+    /// content. `connected` is the node at the other end of the connection it came by.
+    pub fn open(
+        bytes: &[u8],
+        network: &Hash,
+        registry: &Registry,
+        me: &Identity,
+        connected: &Identity,
+        now: Timestamp,
+    ) -> Result<(Verified<Self>, Content), MessageError> {
+        let message: Self = codec::decode(bytes, MAX_FRAME_BYTES)?;
+        let Payload { size, timestamp, signature, content } = &message.payload;
+        if *size != content.len() as u64 {
+            return Err(MessageError::Size { said: *size, found: content.len() });
+        }
+        if timestamp.millis().abs_diff(now.millis()) > CLOCK_WINDOW_MILLIS {
+            return Err(MessageError::Window { timestamp: *timestamp, now });
+        }
+        if message.sender != *connected {
+            return Err(MessageError::OtherSender { said: message.sender.clone(), connected: connected.clone() });
+        }
+        match &message.recipient {
+            Recipient::One(other) if other != me => return Err(MessageError::OtherRecipient(other.clone())),
+            _ => {}
+        }
+        let sender = registry.active_node(&message.sender);
+        let sender = sender.ok_or_else(|| MessageError::UnknownSender(message.sender.clone()))?;
+        let digest = stamp_digest(network, &message.sender, &message.recipient, *size, *timestamp, content);
+        sender
+            .public_key
+            .verify(&digest, signature)
+            .map_err(|reason| MessageError::Signature { sender: message.sender.clone(), reason })?;
+        let content = codec::decode(content, MAX_FRAME_BYTES)?;
+        Ok((Verified::vouch(message), content))
+    }
+}
+
+fn stamp_digest(
+    network: &Hash,
+    sender: &Identity,
+    recipient: &Recipient,
+    size: u64,
+    timestamp: Timestamp,
+    content: &[u8],
+) -> Hash {
+    let (sender, recipient) = (codec::encode(sender), codec::encode(recipient));
+    let (size, timestamp) = (size.to_be_bytes(), timestamp.millis().to_be_bytes());
+    digest(Domain::Message, network, &[&sender, &recipient, &size, &timestamp, content])
+}
+
+/// The blocks of an answer to `Synchronise`, as many of `blocks` as one frame carries.
+pub fn fits_one_frame(so_far: usize, next: &Block) -> bool {
+    let size: usize = next.transactions.iter().map(|bytes| bytes.as_slice().len() + 16).sum();
+    so_far + size + crate::limits::BLOCK_OVERHEAD_BYTES <= MAX_FRAME_BYTES / 2
+}

@@ -1,0 +1,188 @@
+//! Receipts: proof, to anyone with the genesis file alone, that a transaction was committed and
+//! with what result.
+//!
+//! ```text
+//! transaction → leaf → path → header(h).transactions_root   header(h)   ← certificate(h)
+//! result      → leaf → path → header(h+1).results_root      header(h+1) ← certificate(h+1)
+//!                             header(h+1).previous = hash(header(h))
+//! ```
+//!
+//! A receipt's file has one spelling: it must read back to the same bytes, and its certificates
+//! have just the quorum of signatures, so that nothing in it can be edited or left out unnoticed.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{
+    block::{BlockError, Header},
+    genesis::Genesis,
+    merkle,
+    state::{Outcome, ResultLeaf},
+    transaction::{Refusal, Transaction, TransactionBytes},
+    types::{Hash, Height},
+    vote::{Certificate, CertificateError, Voters},
+};
+
+/// Most bytes of a receipt file: a bulk transaction in base64, and room for certificates.
+pub const MAX_RECEIPT_BYTES: usize = 4 << 20;
+
+/// A place in a Merkle tree and the way to its root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Inclusion {
+    /// The leaf's place, from 0.
+    pub position: u64,
+    /// How many leaves the tree has.
+    pub count: u64,
+    pub path: Vec<Hash>,
+}
+
+impl Inclusion {
+    /// Where `position` stands among `leaves`.
+    pub fn of(leaves: &[Hash], position: usize) -> Option<Self> {
+        let path = merkle::path(leaves, position)?;
+        Some(Self { position: position as u64, count: leaves.len() as u64, path })
+    }
+
+    fn leads(&self, leaf: Hash, root: &Hash) -> bool {
+        merkle::root_from_path(leaf, self.position, self.count, &self.path) == Some(*root)
+    }
+}
+
+/// A header and what makes it certain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertifiedHeader {
+    pub hash: Hash,
+    pub header: Header,
+    pub certificate: Certificate,
+}
+
+/// The proof of one transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Receipt {
+    /// The format's version.
+    pub minidlt_receipt: u32,
+    pub network: Hash,
+    pub id: Hash,
+    pub height: Height,
+    /// The encoded transaction, in base64.
+    pub transaction: String,
+    pub inclusion: Inclusion,
+    pub block: CertifiedHeader,
+    pub result: Outcome,
+    pub result_inclusion: Inclusion,
+    /// The block after, whose header carries the results' root.
+    pub next: CertifiedHeader,
+}
+
+/// The version this code writes and reads.
+pub const RECEIPT_VERSION: u32 = 1;
+
+/// What is wrong with a receipt.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ReceiptError {
+    #[error("{size} bytes, at most {MAX_RECEIPT_BYTES} are accepted")]
+    Oversized { size: usize },
+    #[error("not a receipt: {0}")]
+    Malformed(String),
+    #[error("not spelled as this program spells receipts: the file was edited or reformatted (line {line})")]
+    Spelling { line: usize },
+    #[error("{what}: {found}, expected {expected}")]
+    Mismatch { what: &'static str, found: String, expected: String },
+    #[error("transaction: {0}")]
+    Transaction(Refusal),
+    #[error("inclusion: the path does not lead from the transaction to the block's transactions_root")]
+    Inclusion,
+    #[error("result_inclusion: the path does not lead from the result to the next block's results_root")]
+    ResultInclusion,
+    #[error("{which}.certificate: {reason}")]
+    Certificate { which: &'static str, reason: CertificateError },
+    #[error("{which}.header: {reason}")]
+    Header { which: &'static str, reason: BlockError },
+}
+
+fn same<T: PartialEq + std::fmt::Display>(what: &'static str, found: &T, expected: &T) -> Result<(), ReceiptError> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(ReceiptError::Mismatch { what, found: found.to_string(), expected: expected.to_string() })
+}
+
+impl Receipt {
+    /// Its one spelling: indented JSON and a newline.
+    pub fn to_text(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self).expect("receipts always encode");
+        text.push('\n');
+        text
+    }
+
+    /// Reads a receipt that is spelled as [`Self::to_text`] spells it.
+    pub fn from_text(text: &str) -> Result<Self, ReceiptError> {
+        if text.len() > MAX_RECEIPT_BYTES {
+            return Err(ReceiptError::Oversized { size: text.len() });
+        }
+        let receipt: Self = serde_json::from_str(text).map_err(|error| ReceiptError::Malformed(error.to_string()))?;
+        let spelled = receipt.to_text();
+        if spelled != text {
+            let differ = spelled.lines().zip(text.lines()).take_while(|(ours, theirs)| ours == theirs).count();
+            return Err(ReceiptError::Spelling { line: differ + 1 });
+        }
+        Ok(receipt)
+    }
+
+    /// Checks all of it against the genesis file, and gives the transaction.
+    pub fn verify(&self, genesis: &Genesis) -> Result<Transaction, ReceiptError> {
+        let (network, registry) = (genesis.id(), genesis.registry());
+        let voters = registry.voters();
+        same("minidlt_receipt", &self.minidlt_receipt, &RECEIPT_VERSION)?;
+        same("network", &self.network, &network)?;
+        self.block.verify("block", &network, &voters)?;
+        self.next.verify("next", &network, &voters)?;
+        same("height", &self.height, &self.block.header.height)?;
+        same("next.header.height", &self.next.header.height, &self.height.next())?;
+        same("next.header.previous", &self.next.header.previous, &self.block.hash)?;
+
+        let transaction = self.transaction(&network)?;
+        same("id", &self.id, &transaction.id)?;
+        if !self.inclusion.leads(transaction.leaf, &self.block.header.transactions_root) {
+            return Err(ReceiptError::Inclusion);
+        }
+        transaction.check_time(self.block.header.created).map_err(ReceiptError::Transaction)?;
+        let transaction = transaction.verify(&registry).map_err(ReceiptError::Transaction)?.into_inner();
+
+        let result = ResultLeaf { transaction: self.id, outcome: self.result.clone() };
+        if !self.result_inclusion.leads(result.hash(), &self.next.header.results_root) {
+            return Err(ReceiptError::ResultInclusion);
+        }
+        same("result_inclusion.position", &self.result_inclusion.position, &self.inclusion.position)?;
+        same("result_inclusion.count", &self.result_inclusion.count, &self.inclusion.count)?;
+        Ok(transaction)
+    }
+
+    fn transaction(&self, network: &Hash) -> Result<Transaction, ReceiptError> {
+        use base64::{Engine as _, engine::general_purpose::STANDARD};
+        let bytes = STANDARD
+            .decode(&self.transaction)
+            .map_err(|error| ReceiptError::Malformed(format!("transaction: {error}")))?;
+        Transaction::parse(TransactionBytes::from(bytes), network).map_err(ReceiptError::Transaction)
+    }
+}
+
+impl CertifiedHeader {
+    /// A header with just as many of its certificate's signatures as decide.
+    pub fn new(network: &Hash, header: Header, mut certificate: Certificate, voters: &Voters) -> Self {
+        certificate.signatures.truncate(voters.quorum());
+        Self { hash: header.hash(network), header, certificate }
+    }
+
+    fn verify(&self, which: &'static str, network: &Hash, voters: &Voters) -> Result<(), ReceiptError> {
+        let hash = self.header.hash(network);
+        same(if which == "block" { "block.hash" } else { "next.hash" }, &self.hash, &hash)?;
+        same("certificate.block", &self.certificate.block, &hash)?;
+        same("certificate.height", &self.certificate.height, &self.header.height)?;
+        same("certificate.signatures", &self.certificate.signatures.len(), &voters.quorum())?;
+        self.certificate.verify(network, voters).map_err(|reason| ReceiptError::Certificate { which, reason })
+    }
+}

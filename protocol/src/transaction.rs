@@ -1,0 +1,351 @@
+//! Transactions: what a user signs, and the rules one must meet.
+//!
+//! A body travels and is kept as the bytes its author signed. The transaction's id is the digest of
+//! those bytes, and it is the id that is signed, so a changed signature cannot make a second
+//! transaction. [`Transaction::leaf`] covers the signatures too: it is the leaf of a block's tree.
+//!
+//! | check | needs | where |
+//! |---|---|---|
+//! | [`Transaction::parse`] | nothing but the network's id | once a node, on arrival |
+//! | [`Transaction::check_time`] | the time | on arrival, and against a block's `created` |
+//! | [`Transaction::authorise`] | the registry | on arrival, and in every block |
+//! | [`Transaction::verify`] | the registry | once a node, on arrival |
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize, Serializer, ser::Error as _};
+use serde_bytes::ByteBuf;
+use thiserror::Error;
+
+use crate::{
+    codec::{self, CodecError, Profile},
+    crypto::{CryptoError, Domain, PublicKey, SecretKey, Signature, digest},
+    limits::{
+        CLOCK_WINDOW_MILLIS, MAX_BULK_TRANSACTION_BYTES, MAX_ENDORSEMENTS, MAX_LIFETIME_MILLIS, MAX_RECORDS,
+        MAX_TRANSACTION_BYTES,
+    },
+    merkle,
+    registry::{Registry, Role},
+    types::{Hash, Identity, Timestamp},
+    verified::Verified,
+};
+
+/// What an author signs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Body {
+    /// The id of the network it is meant for.
+    pub network: Hash,
+    pub author: Identity,
+    pub created: Timestamp,
+    /// No block created after this holds it.
+    pub expires: Timestamp,
+    /// Tells apart two transactions that are alike in all else.
+    pub nonce: u64,
+    pub operation: Operation,
+}
+
+/// What a transaction does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Operation {
+    /// Keeps one or many records.
+    Record { contents: Vec<Content> },
+}
+
+impl Operation {
+    /// The role an author needs for it.
+    pub fn required_role(&self) -> Role {
+        match self {
+            Self::Record { .. } => Role::Submitter,
+        }
+    }
+}
+
+/// One record: anything JSON can say, as CBOR within a byte string, so that nodes need not take it
+/// apart to agree on it. In JSON it reads as the value itself.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Content(ByteBuf);
+
+impl Content {
+    pub fn from_json(value: &serde_json::Value) -> Self {
+        Self(ByteBuf::from(codec::encode(value)))
+    }
+
+    pub fn to_json(&self) -> Result<serde_json::Value, CodecError> {
+        codec::to_json(&self.0, MAX_BULK_TRANSACTION_BYTES)
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Serialize for Content {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            self.to_json().map_err(S::Error::custom)?.serialize(serializer)
+        } else {
+            serializer.serialize_bytes(&self.0)
+        }
+    }
+}
+
+/// Another member's consent, signed over the transaction's id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Endorsement {
+    pub endorser: Identity,
+    pub signature: Signature,
+}
+
+/// A transaction as it travels and is stored. Nobody has vouched for it yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignedTransaction {
+    pub body: ByteBuf,
+    pub signature: Signature,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endorsements: Vec<Endorsement>,
+}
+
+impl SignedTransaction {
+    pub fn new(body: Vec<u8>, signature: Signature) -> Self {
+        Self { body: ByteBuf::from(body), signature, endorsements: Vec::new() }
+    }
+
+    /// Encodes and signs a body.
+    pub fn sign(body: &Body, key: &SecretKey) -> Self {
+        let bytes = codec::encode(body);
+        let signature = key.sign(&id_of(&body.network, &bytes));
+        Self::new(bytes, signature)
+    }
+}
+
+/// The id of a transaction, which is also what its author signs.
+pub fn id_of(network: &Hash, body: &[u8]) -> Hash {
+    digest(Domain::Transaction, network, &[body])
+}
+
+/// The encoded bytes of a [`SignedTransaction`], shared rather than copied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransactionBytes(Arc<[u8]>);
+
+impl TransactionBytes {
+    pub fn as_slice(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<Vec<u8>> for TransactionBytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl From<&SignedTransaction> for TransactionBytes {
+    fn from(signed: &SignedTransaction) -> Self {
+        codec::encode(signed).into()
+    }
+}
+
+impl Serialize for TransactionBytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for TransactionBytes {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        ByteBuf::deserialize(deserializer).map(|bytes| bytes.into_vec().into())
+    }
+}
+
+/// Why a transaction was not taken. Each has its own problem type and its own counter.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Refusal {
+    #[error("the transaction is malformed: {0}")]
+    Malformed(String),
+    #[error("the transaction has {size} bytes; at most {limit} are accepted for one of its kind")]
+    Oversized { size: usize, limit: usize },
+    #[error("the transaction is for network {theirs}, this is {ours}")]
+    WrongNetwork { theirs: Hash, ours: Hash },
+    #[error("the transaction expired at {expires} ms, it is {now} ms now; prepare and sign it anew")]
+    Expired { expires: Timestamp, now: Timestamp },
+    #[error("the transaction was created at {created} ms, which is in the future ({now} ms now); check the clock")]
+    FarFuture { created: Timestamp, now: Timestamp },
+    #[error("nobody called {0} is enrolled on this ledger")]
+    UnknownAuthor(Identity),
+    #[error("{author} may not submit through {gateway}; use one of its gateways: {allowed}")]
+    GatewayNotPermitted { author: Identity, gateway: Identity, allowed: String },
+    #[error("{author} has not the role '{role}' that this operation needs")]
+    NotPermitted { author: Identity, role: Role },
+    #[error("the author's signature does not hold: {0}")]
+    BadSignature(CryptoError),
+    #[error("the endorsement of {endorser} does not hold: {reason}")]
+    BadEndorsement { endorser: Identity, reason: String },
+    #[error("the transaction is already committed")]
+    AlreadyCommitted,
+    #[error("the transaction is already waiting")]
+    AlreadyPending,
+    #[error("the mempool is full ({0}); try again later")]
+    MempoolFull(&'static str),
+    #[error("{0} has its whole share of the mempool waiting; try again later")]
+    UserShareFull(Identity),
+}
+
+impl Refusal {
+    /// A stable name for problem types and counters.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed-transaction",
+            Self::Oversized { .. } => "oversized-transaction",
+            Self::WrongNetwork { .. } => "wrong-network",
+            Self::Expired { .. } => "expired-transaction",
+            Self::FarFuture { .. } => "far-future-transaction",
+            Self::UnknownAuthor(_) => "unknown-author",
+            Self::GatewayNotPermitted { .. } => "gateway-not-permitted",
+            Self::NotPermitted { .. } => "role-missing",
+            Self::BadSignature(CryptoError::HighS) => "high-s-signature",
+            Self::BadSignature(_) => "bad-signature",
+            Self::BadEndorsement { .. } => "bad-endorsement",
+            Self::AlreadyCommitted => "already-committed",
+            Self::AlreadyPending => "already-pending",
+            Self::MempoolFull(_) => "mempool-full",
+            Self::UserShareFull(_) => "user-share-full",
+        }
+    }
+
+    /// Whether the same bytes may be taken later.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::MempoolFull(_) | Self::UserShareFull(_) | Self::FarFuture { .. })
+    }
+}
+
+/// A well-formed transaction of this network. Its signature is not yet checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transaction {
+    pub id: Hash,
+    /// RFC 6962 leaf hash of all its bytes, signatures included.
+    pub leaf: Hash,
+    pub author: Identity,
+    pub created: Timestamp,
+    pub expires: Timestamp,
+    pub required_role: Role,
+    /// How many records it holds.
+    pub records: usize,
+    pub signature: Signature,
+    pub endorsements: Vec<Endorsement>,
+    pub bytes: TransactionBytes,
+}
+
+impl Transaction {
+    /// All checks that need nothing but the bytes and the network's id.
+    pub fn parse(bytes: TransactionBytes, network: &Hash) -> Result<Self, Refusal> {
+        let (signed, body) = open(bytes.as_slice())?;
+        if body.network != *network {
+            return Err(Refusal::WrongNetwork { theirs: body.network, ours: *network });
+        }
+        if body.expires <= body.created {
+            return Err(Refusal::Malformed("it expires before it is created".into()));
+        }
+        if body.expires > body.created.plus_millis(MAX_LIFETIME_MILLIS) {
+            let limit = MAX_LIFETIME_MILLIS / 3_600_000;
+            return Err(Refusal::Malformed(format!("it lives longer than {limit} hours")));
+        }
+        let Operation::Record { contents } = &body.operation;
+        check_contents(contents, bytes.as_slice().len())?;
+        Ok(Self {
+            id: id_of(network, &signed.body),
+            leaf: merkle::leaf_hash(bytes.as_slice()),
+            required_role: body.operation.required_role(),
+            records: contents.len(),
+            author: body.author,
+            created: body.created,
+            expires: body.expires,
+            signature: signed.signature,
+            endorsements: signed.endorsements,
+            bytes,
+        })
+    }
+
+    /// Checks the lifetime against a clock, or against a block's `created`.
+    pub fn check_time(&self, now: Timestamp) -> Result<(), Refusal> {
+        if self.expires < now {
+            return Err(Refusal::Expired { expires: self.expires, now });
+        }
+        if self.created > now.plus_millis(CLOCK_WINDOW_MILLIS) {
+            return Err(Refusal::FarFuture { created: self.created, now });
+        }
+        Ok(())
+    }
+
+    /// Checks the author's standing. `gateway` is the node it was submitted to, known only there.
+    pub fn authorise(&self, registry: &Registry, gateway: Option<&Identity>) -> Result<(), Refusal> {
+        let user = registry.active_user(&self.author).ok_or_else(|| Refusal::UnknownAuthor(self.author.clone()))?;
+        if !user.roles.contains(&self.required_role) {
+            return Err(Refusal::NotPermitted { author: self.author.clone(), role: self.required_role });
+        }
+        match gateway {
+            Some(gateway) if !user.gateways.contains(gateway) => Err(Refusal::GatewayNotPermitted {
+                author: self.author.clone(),
+                gateway: gateway.clone(),
+                allowed: user.gateways.iter().map(Identity::to_string).collect::<Vec<_>>().join(", "),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks the signatures; the one way to a `Verified<Transaction>`.
+    pub fn verify(self, registry: &Registry) -> Result<Verified<Self>, Refusal> {
+        let author = registry.active_user(&self.author).ok_or_else(|| Refusal::UnknownAuthor(self.author.clone()))?;
+        author.public_key.verify(&self.id, &self.signature).map_err(Refusal::BadSignature)?;
+        for Endorsement { endorser, signature } in &self.endorsements {
+            let bad = |reason: String| Refusal::BadEndorsement { endorser: endorser.clone(), reason };
+            let key: PublicKey = registry.key_of(endorser).ok_or_else(|| bad("not enrolled".into()))?;
+            key.verify(&self.id, signature).map_err(|reason| bad(reason.to_string()))?;
+        }
+        Ok(Verified::vouch(self))
+    }
+
+    /// How many bytes it counts for.
+    pub fn size(&self) -> usize {
+        self.bytes.as_slice().len()
+    }
+
+    /// The body, decoded again: transactions waiting by the thousand keep it only as bytes.
+    pub fn body(&self) -> Result<Body, Refusal> {
+        open(self.bytes.as_slice()).map(|(_, body)| body)
+    }
+}
+
+/// Decodes both layers: the envelope, which has one encoding, and the signed bytes within.
+pub fn open(bytes: &[u8]) -> Result<(SignedTransaction, Body), Refusal> {
+    let malformed = |error: CodecError| match error {
+        CodecError::Oversized { size, limit } => Refusal::Oversized { size, limit },
+        other => Refusal::Malformed(other.to_string()),
+    };
+    let signed: SignedTransaction = codec::decode_canonical(bytes, MAX_BULK_TRANSACTION_BYTES).map_err(malformed)?;
+    if signed.endorsements.len() > MAX_ENDORSEMENTS {
+        return Err(Refusal::Malformed(format!("more than {MAX_ENDORSEMENTS} endorsements")));
+    }
+    let body = codec::decode(&signed.body, MAX_BULK_TRANSACTION_BYTES).map_err(malformed)?;
+    Ok((signed, body))
+}
+
+fn check_contents(contents: &[Content], size: usize) -> Result<(), Refusal> {
+    let limit = match contents.len() {
+        0 => return Err(Refusal::Malformed("it holds no record".into())),
+        1 => MAX_TRANSACTION_BYTES,
+        2..=MAX_RECORDS => MAX_BULK_TRANSACTION_BYTES,
+        _ => return Err(Refusal::Malformed(format!("it holds more than {MAX_RECORDS} records"))),
+    };
+    if size > limit {
+        return Err(Refusal::Oversized { size, limit });
+    }
+    contents.iter().enumerate().try_for_each(|(at, content)| {
+        codec::scan(content.as_bytes(), Profile::Json)
+            .map_err(|error| Refusal::Malformed(format!("record {at} is not JSON in CBOR: {error}")))
+    })
+}

@@ -2,7 +2,6 @@
 
 use actix::Message;
 use minidlt_protocol::{
-    consensus::LogEntry,
     crypto::Signature,
     message::{Content, Recipient},
     types::Height,
@@ -27,7 +26,8 @@ pub struct SignProposal(pub Proposal);
 #[rtype(result = "()")]
 pub struct AppendLog {
     pub height: Height,
-    pub entries: Vec<LogEntry>,
+    /// Opaque here: what the consensus core asked to keep, encoded.
+    pub entries: Vec<Vec<u8>>,
 }
 
 /// Stamps a content and sends it. One of class `Vote` or `Proposal` leaves only after everything
@@ -42,7 +42,7 @@ pub struct Stamp {
 
 /// The log's entries for this height, if the log is of this height; asked once at start.
 #[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "Vec<LogEntry>")]
+#[rtype(result = "Vec<Vec<u8>>")]
 pub struct ReadLog(pub Height);
 
 /// That height is committed: its log may go.

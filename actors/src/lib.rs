@@ -2,6 +2,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod clock;
+pub mod fatal;
+pub mod frame;
+pub mod journal;
 pub mod messages;
 pub mod metrics;
+pub mod signer;
 pub mod store;
+pub mod tls;
+pub mod verifier;

@@ -118,6 +118,8 @@ pub enum MessageError {
     OtherRecipient(Identity),
     #[error("the signature of {sender}: {reason}")]
     Signature { sender: Identity, reason: CryptoError },
+    #[error("what {sender} forwards does not hold: {reason}")]
+    Content { sender: Identity, reason: String },
 }
 
 impl MessageError {
@@ -131,6 +133,7 @@ impl MessageError {
             Self::OtherSender { .. } => "other-sender",
             Self::OtherRecipient(_) => "other-recipient",
             Self::Signature { .. } => "bad-signature",
+            Self::Content { .. } => "bad-content",
         }
     }
 }

@@ -171,12 +171,12 @@ impl Journal {
         refuse_damage(&halves[0], &scans[0], scans[1].height)?;
         refuse_damage(&halves[1], &scans[1], scans[0].height)?;
         let active = usize::from(scans[1].height > scans[0].height);
-        for half in &mut halves {
+        for half in halves.iter_mut().filter(|half| half.allocated < GROW_BYTES) {
             let path = half.path.clone();
-            half.allocate(GROW_BYTES).map_err(|reason| JournalError::Io { path, reason })?;
+            // The directory too: the file may be new.
+            let made = half.allocate(GROW_BYTES).and_then(|()| File::open(directory)?.sync_all());
+            made.map_err(|reason| JournalError::Io { path, reason })?;
         }
-        let failed = |reason| JournalError::Io { path: directory.to_owned(), reason };
-        File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
         let Scan { height, end, records, torn, .. } = scans.into_iter().nth(active).unwrap_or_default();
         if torn {
             let path = halves[active].path.display();

@@ -65,8 +65,7 @@ async fn tls_without_a_word() {
     let mut network = Network::new(3);
     let handshake = Duration::from_millis(300);
     let mut victim = network.start(1, Limits { handshake, ..limits() }).await;
-    let mut raw =
-        Raw::connect(network.address(1), &network.credentials(0), &network.authority(), network.id()).await;
+    let mut raw = Raw::connect(network.address(1), &network.credentials(0), &network.authority(), network.id()).await;
     raw.closed().await;
     victim.refused_connection("handshake-timeout").await;
     still_serving(&network, &mut victim).await;
@@ -124,14 +123,9 @@ async fn handshakes_that_do_not_hold() {
         ("other-sender", Box::new(move |b| stamped(id, identity(2), to.clone(), &alive(id, Some(b)), &key(2)))),
         (
             "other-recipient",
-            Box::new(move |b| {
-                stamped(id, me.clone(), Recipient::One(identity(2)), &alive(id, Some(b)), &key(0))
-            }),
+            Box::new(move |b| stamped(id, me.clone(), Recipient::One(identity(2)), &alive(id, Some(b)), &key(0))),
         ),
-        (
-            "time-window",
-            Box::new(move |b| stamped_at(id, me.clone(), to.clone(), &alive(id, Some(b)), &key(0), late)),
-        ),
+        ("time-window", Box::new(move |b| stamped_at(id, me.clone(), to.clone(), &alive(id, Some(b)), &key(0), late))),
         ("not-alive", Box::new(move |_| stamped(id, me.clone(), to.clone(), &gossip(b"early"), &key(0)))),
         ("malformed", Box::new(|_| vec![0xff; 100])),
         ("oversized-frame", Box::new(|_| vec![0; 65 << 10])),

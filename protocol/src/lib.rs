@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod codec;
+pub mod consensus;
 pub mod crypto;
 pub mod merkle;
 pub mod types;

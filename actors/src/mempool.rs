@@ -318,8 +318,8 @@ impl Handler<FromPeer<PoolContent>> for Mempool {
             .filter(|bytes| self.pool.by_leaf(&merkle::leaf_hash(bytes.as_slice())).is_none())
             .collect();
         let checked = self.check(new, None).map(|checked, actor, ctx| {
-            for refusal in checked.into_iter().map(|checked| checked.and_then(|tx| actor.admit(tx))) {
-                if let Err(refusal) = refusal {
+            for checked in checked {
+                if let Err(refusal) = checked.and_then(|transaction| actor.admit(transaction)) {
                     count(&actor.metrics.submissions_refused, &format!("gossip-{}", refusal.kind()));
                 }
             }

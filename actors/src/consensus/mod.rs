@@ -266,11 +266,11 @@ impl Consensus {
         if let Err(reason) = follows.and_then(|()| header.check_clock(wanted.round, clock::now())) {
             return self.reject(hash, reason.to_string(), ctx);
         }
+        let (height, block) = (self.height(), body.block.clone());
+        let assemble = Assemble { hash, block: block.clone(), from: wanted.proposer.clone() };
         if !self.bodies.begin_assembly(&hash) {
             return;
         }
-        let (height, block) = (self.height(), body.block.clone());
-        let assemble = Assemble { hash, block: block.clone(), from: wanted.proposer.clone() };
         let assembled = self.links.assemble.send(assemble).into_actor(self).map(move |answer, actor, ctx| {
             let answer = answer.unwrap_or_else(|error| fatal::stop(format!("the mempool is gone: {error}")));
             if actor.height() != height {

@@ -69,4 +69,13 @@ impl Reader {
     pub fn state_proof(&self, key: &[u8]) -> Result<(Option<Vec<u8>>, Vec<u8>), ReadError> {
         unimplemented!()
     }
+    /// Blocks with their certificates from a height on, at most so many bytes and blocks.
+    pub fn blocks(
+        &self,
+        from: Height,
+        limit_bytes: usize,
+        most: usize,
+    ) -> Result<Vec<minidlt_protocol::block::CertifiedBlock>, ReadError> {
+        unimplemented!()
+    }
 }

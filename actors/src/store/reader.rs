@@ -154,15 +154,6 @@ impl Reader {
     pub fn backup(&self, directory: &Path) -> Result<(), ReadError> {
         Ok(Checkpoint::new(&self.database.db)?.create_checkpoint(directory)?)
     }
-    /// Blocks with their certificates from a height on, at most so many bytes and blocks.
-    pub fn blocks(
-        &self,
-        from: Height,
-        limit_bytes: usize,
-        most: usize,
-    ) -> Result<Vec<minidlt_protocol::block::CertifiedBlock>, ReadError> {
-        unimplemented!()
-    }
 }
 
 /// About how many bytes a block takes in a message.

@@ -135,6 +135,7 @@ impl Core {
             quorum,
             replaying: false,
             decided: false,
+            decision: None,
             guard: VoteGuard::new(height),
             timers: BTreeSet::new(),
             unsigned: BTreeMap::new(),
@@ -493,6 +494,8 @@ impl Core {
     }
 
     fn take_outputs(&mut self) -> Vec<Output> {
+        // Also from a log: whoever starts from it has not stored the block yet.
+        self.desk.outputs.extend(self.desk.decision.take().map(Output::Decided));
         std::mem::take(&mut self.desk.outputs)
     }
 }

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     crypto::Signature,
     types::{Height, Identity, Round},
-    vote::{Phase, Proposal, SignedProposal, Vote},
+    vote::{Certificate, Phase, Proposal, SignedProposal, Vote},
 };
 use arc_malachitebft_core_consensus::{Resume, VoteExtensionError};
 use arc_malachitebft_core_types::CertificateError;
@@ -43,6 +43,8 @@ pub(super) struct Desk {
     pub quorum: usize,
     pub replaying: bool,
     pub decided: bool,
+    /// The decision, until all else has been said: the vote that made it ours still has to leave.
+    pub decision: Option<Certificate>,
     pub guard: VoteGuard,
     /// The alarms that are set; others that go off are stale.
     pub timers: BTreeSet<Timer>,
@@ -197,7 +199,11 @@ impl Desk {
         None
     }
 
+    /// Nothing follows a decision, though the library goes on to the end of its list.
     pub fn schedule(&mut self, timer: Timer) {
+        if self.decided {
+            return;
+        }
         self.timers.insert(timer);
         self.emit(Output::Schedule(timer, self.timeouts.duration(timer.kind, timer.round)));
     }
@@ -288,14 +294,16 @@ impl Desk {
             Some(certificate) => {
                 self.cancel_all();
                 self.decided = true;
-                // Also in replay: whoever reads this from a log has not stored the block yet.
-                self.outputs.push(Output::Decided(certificate));
+                self.decision = Some(certificate);
             }
             None => self.fault(Fault::Unexpected("a decision without a quorum")),
         }
     }
 
     fn log(&mut self, input: EngineInput<Engine>) {
+        if self.decided {
+            return;
+        }
         let entry = match input {
             EngineInput::Vote(vote) => engine::vote_out(&vote).map(LogEntry::Vote),
             EngineInput::Proposal(proposal) => engine::proposal_out(&proposal).map(LogEntry::Proposal),

@@ -17,9 +17,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     api::{BodyEntry, Fault, LogEntry, Output, Signer},
+    convert,
     engine::{
-        self, Effect, Engine, EngineCommit, EngineInput, EngineProposal, EngineRound, EngineVote, LivenessMsg,
-        Resumable, SignedConsensusMsg, SignedMessage, Timeout,
+        Effect, Engine, EngineCommit, EngineInput, EngineProposal, EngineRound, EngineVote, LivenessMsg, Resumable,
+        SignedConsensusMsg, SignedMessage, Timeout,
     },
     guard::VoteGuard,
     timers::{Timeouts, Timer},
@@ -71,7 +72,7 @@ impl Desk {
                 resume.resume_with(())
             }
             Effect::ScheduleTimeout(timeout, resume) => {
-                match engine::timeout_out(self.height, timeout) {
+                match convert::timeout_out(self.height, timeout) {
                     Some(timer) => self.schedule(timer),
                     None => self.fault(Fault::Unexpected("an alarm without a round")),
                 }
@@ -96,7 +97,7 @@ impl Desk {
                 resume.resume_with(())
             }
             Effect::RepublishRoundCertificate(certificate, resume) => {
-                self.broadcast(engine::round_certificate_out(&certificate).map(Wire::Round));
+                self.broadcast(convert::round_certificate_out(&certificate).map(Wire::Round));
                 resume.resume_with(())
             }
             Effect::GetValue(_, round, _, resume) => {
@@ -105,7 +106,7 @@ impl Desk {
             }
             Effect::RestreamProposal(_, round, _, _, block, resume) => {
                 let refused = self.unsigned_proposal.as_ref().is_some_and(|proposal| proposal.block == block);
-                if let Some(round) = engine::round_out(round).filter(|_| !refused) {
+                if let Some(round) = convert::round_out(round).filter(|_| !refused) {
                     self.emit(Output::SendBody { round, block });
                 }
                 resume.resume_with(())
@@ -210,7 +211,7 @@ impl Desk {
 
     pub fn publish_vote(&mut self, vote: &SignedMessage<Engine, EngineVote>) {
         if vote.signature != UNSIGNED {
-            self.broadcast(engine::vote_out(vote).map(Wire::Vote));
+            self.broadcast(convert::vote_out(vote).map(Wire::Vote));
         }
     }
 
@@ -233,12 +234,12 @@ impl Desk {
     }
 
     fn sign_engine_vote(&mut self, vote: &EngineVote, signer: &mut dyn Signer) -> Signature {
-        let vote = engine::bare_vote_out(vote);
+        let vote = convert::bare_vote_out(vote);
         vote.and_then(|vote| self.sign_vote(&vote, signer)).unwrap_or(UNSIGNED)
     }
 
     fn sign_engine_proposal(&mut self, proposal: &EngineProposal, signer: &mut dyn Signer) -> Signature {
-        let proposal = engine::bare_proposal_out(proposal);
+        let proposal = convert::bare_proposal_out(proposal);
         proposal.and_then(|proposal| self.sign_proposal(&proposal, signer)).unwrap_or(UNSIGNED)
     }
 
@@ -247,7 +248,7 @@ impl Desk {
             SignedConsensusMsg::Vote(vote) => self.publish_vote(&vote),
             SignedConsensusMsg::Proposal(proposal) if proposal.signature == UNSIGNED => {}
             SignedConsensusMsg::Proposal(proposal) => {
-                let proposal = engine::proposal_out(&proposal);
+                let proposal = convert::proposal_out(&proposal);
                 let new_block = proposal
                     .as_ref()
                     .filter(|signed| signed.proposer == self.me && signed.proposal.polka_round.is_none())
@@ -261,15 +262,15 @@ impl Desk {
     fn publish_liveness(&mut self, message: LivenessMsg<Engine>) {
         match message {
             LivenessMsg::Vote(vote) => self.publish_vote(&vote),
-            LivenessMsg::PolkaCertificate(polka) => self.broadcast(engine::polka_out(&polka).map(Wire::Polka)),
+            LivenessMsg::PolkaCertificate(polka) => self.broadcast(convert::polka_out(&polka).map(Wire::Polka)),
             LivenessMsg::SkipRoundCertificate(certificate) => {
-                self.broadcast(engine::round_certificate_out(&certificate).map(Wire::Round));
+                self.broadcast(convert::round_certificate_out(&certificate).map(Wire::Round));
             }
         }
     }
 
     fn cancel(&mut self, timeout: Timeout) {
-        let timer = engine::timeout_out(self.height, timeout);
+        let timer = convert::timeout_out(self.height, timeout);
         if let Some(timer) = timer.filter(|timer| self.timers.remove(timer)) {
             self.emit(Output::Cancel(timer));
         }
@@ -283,14 +284,14 @@ impl Desk {
     }
 
     fn ask_for_block(&mut self, round: EngineRound) {
-        self.wants_block = engine::round_out(round);
+        self.wants_block = convert::round_out(round);
         if let Some(round) = self.wants_block {
             self.emit(Output::NeedBlock { round });
         }
     }
 
     fn decide(&mut self, certificate: &EngineCommit<Engine>) {
-        match engine::commit_out(certificate).filter(|certificate| certificate.signatures.len() >= self.quorum) {
+        match convert::commit_out(certificate).filter(|certificate| certificate.signatures.len() >= self.quorum) {
             Some(certificate) => {
                 self.cancel_all();
                 self.decided = true;
@@ -305,11 +306,11 @@ impl Desk {
             return;
         }
         let entry = match input {
-            EngineInput::Vote(vote) => engine::vote_out(&vote).map(LogEntry::Vote),
-            EngineInput::Proposal(proposal) => engine::proposal_out(&proposal).map(LogEntry::Proposal),
-            EngineInput::PolkaCertificate(polka) => engine::polka_out(&polka).map(LogEntry::Polka),
-            EngineInput::TimeoutElapsed(timeout) => engine::timeout_out(self.height, timeout).map(LogEntry::Timeout),
-            EngineInput::ProposedValue(value, _) => engine::round_out(value.round).map(|round| {
+            EngineInput::Vote(vote) => convert::vote_out(&vote).map(LogEntry::Vote),
+            EngineInput::Proposal(proposal) => convert::proposal_out(&proposal).map(LogEntry::Proposal),
+            EngineInput::PolkaCertificate(polka) => convert::polka_out(&polka).map(LogEntry::Polka),
+            EngineInput::TimeoutElapsed(timeout) => convert::timeout_out(self.height, timeout).map(LogEntry::Timeout),
+            EngineInput::ProposedValue(value, _) => convert::round_out(value.round).map(|round| {
                 let valid = value.validity.is_valid();
                 LogEntry::Body(BodyEntry { height: value.height, round, block: value.value, valid })
             }),

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    block::{BlockError, Header},
+    block::Header,
+    codec::clip,
     genesis::Genesis,
     merkle,
     state::{Outcome, ResultLeaf},
@@ -99,8 +100,6 @@ pub enum ReceiptError {
     ResultInclusion,
     #[error("{which}.certificate: {reason}")]
     Certificate { which: &'static str, reason: CertificateError },
-    #[error("{which}.header: {reason}")]
-    Header { which: &'static str, reason: BlockError },
 }
 
 fn same<T: PartialEq + std::fmt::Display>(what: &'static str, found: &T, expected: &T) -> Result<(), ReceiptError> {
@@ -123,10 +122,12 @@ impl Receipt {
         if text.len() > MAX_RECEIPT_BYTES {
             return Err(ReceiptError::Oversized { size: text.len() });
         }
-        let receipt: Self = serde_json::from_str(text).map_err(|error| ReceiptError::Malformed(error.to_string()))?;
+        let receipt: Self =
+            serde_json::from_str(text).map_err(|error| ReceiptError::Malformed(clip(&error.to_string())))?;
         let spelled = receipt.to_text();
         if spelled != text {
-            let differ = spelled.lines().zip(text.lines()).take_while(|(ours, theirs)| ours == theirs).count();
+            let (ours, theirs) = (spelled.split('\n'), text.split('\n'));
+            let differ = ours.zip(theirs).take_while(|(ours, theirs)| ours == theirs).count();
             return Err(ReceiptError::Spelling { line: differ + 1 });
         }
         Ok(receipt)

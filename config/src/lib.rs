@@ -13,6 +13,7 @@ mod genesis;
 mod keys;
 mod layers;
 mod limits;
+pub mod network;
 pub mod raw;
 mod settings;
 pub mod tls;

@@ -9,6 +9,8 @@
 
 mod error;
 mod files;
+#[cfg(test)]
+mod fixture;
 mod genesis;
 mod keys;
 mod layers;

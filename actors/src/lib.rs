@@ -2,6 +2,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod clock;
+pub mod consensus;
+pub mod fatal;
+pub mod mempool;
 pub mod messages;
 pub mod metrics;
 pub mod store;
+pub mod sync;

@@ -10,13 +10,14 @@ use thiserror::Error;
 use crate::{
     block::{Block, CertifiedBlock, CompactBlock},
     codec::{self, CodecError},
+    consensus::{self, Wire, WireError},
     crypto::{CryptoError, Domain, SecretKey, Signature, digest},
     limits::{CLOCK_WINDOW_MILLIS, MAX_FRAME_BYTES},
     registry::Registry,
     transaction::TransactionBytes,
     types::{Hash, Height, Identity, Timestamp},
     verified::Verified,
-    vote::SignedProposal,
+    vote::Voters,
 };
 
 /// Whom a message is for.
@@ -86,9 +87,10 @@ pub enum PoolContent {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConsensusContent {
-    Proposal { signed: SignedProposal, block: CompactBlock },
-    /// Votes and the certificates of rounds.
-    Wire(ByteBuf),
+    /// Proposals, votes and the certificates of rounds.
+    Wire(Wire),
+    /// The block that a proposal names.
+    Body(CompactBlock),
 }
 
 /// Who is there, and what they are missing.
@@ -207,9 +209,20 @@ pub fn fits_one_frame(so_far: usize, next: &Block) -> bool {
     so_far + size + crate::limits::BLOCK_OVERHEAD_BYTES <= MAX_FRAME_BYTES / 2
 }
 
+/// A consensus content whose inner signatures hold, too. A body needs none: its hash is in a signed
+/// proposal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CheckedConsensus {
+    Message(consensus::Verified),
+    Body(CompactBlock),
+}
+
 impl ConsensusContent {
-    /// Checks the signatures within, over and above the stamp's.
-    pub fn verify(self, _network: &Hash, _voters: &crate::vote::Voters) -> Result<Verified<Self>, String> {
-        Ok(Verified::vouch(self))
+    /// Checks the signatures within, over and above the stamp's. `voters` are those of its height.
+    pub fn verify(self, network: &Hash, voters: &Voters) -> Result<CheckedConsensus, WireError> {
+        match self {
+            Self::Wire(wire) => wire.verify(network, voters).map(CheckedConsensus::Message),
+            Self::Body(block) => Ok(CheckedConsensus::Body(block)),
+        }
     }
 }

@@ -71,7 +71,6 @@ pub struct BlockSummary {
 /// One frame of the stream of events with `view=ids`.
 #[derive(Debug, Clone, Deserialize)]
 pub struct CommittedIds {
-    pub height: Height,
     pub created: Timestamp,
     pub ids: Vec<Hash>,
 }

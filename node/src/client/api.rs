@@ -9,6 +9,7 @@ use awc::{
         header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER},
     },
 };
+use minidlt_config::user::is_node_url;
 use minidlt_protocol::types::{Hash, Height};
 use openssl::ssl::SslConnector;
 use serde::de::DeserializeOwned;
@@ -34,15 +35,11 @@ impl FromStr for NodeUrl {
     type Err = ClientError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || ClientError::Url(text.into());
-        let uri: Uri = text.parse().map_err(|_| wrong())?;
-        let (Some("https"), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-            return Err(wrong());
-        };
-        if !matches!(uri.path(), "" | "/") || uri.query().is_some() || authority.as_str().contains('@') {
-            return Err(wrong());
+        if is_node_url(text) && text.parse::<Uri>().is_ok() {
+            Ok(Self(text.trim_end_matches('/').into()))
+        } else {
+            Err(ClientError::Url(text.into()))
         }
-        Ok(Self(format!("https://{authority}").into()))
     }
 }
 
@@ -101,7 +98,13 @@ impl NodeClient {
     pub async fn submit(&self, sequence: Vec<u8>) -> Result<Submitted, ClientError> {
         let request = self.http.post(self.address("/v1/transactions"));
         let request = request.insert_header((CONTENT_TYPE, "application/cbor-seq"));
-        self.json(&self.answer(request, sequence).await?)
+        let (response, body) = self.exchange(request, sequence).await?;
+        // A node that refuses each of them still says so one by one, under the first one's status.
+        match self.json(&body) {
+            Ok(submitted) => Ok(submitted),
+            Err(unexpected) if response.status().is_success() => Err(unexpected),
+            Err(_) => Err(self.refusal(&response, &body)),
+        }
     }
 
     pub async fn transaction(&self, id: &Hash) -> Result<TransactionStatus, ClientError> {
@@ -125,13 +128,18 @@ impl NodeClient {
     }
 
     async fn answer(&self, request: ClientRequest, body: Vec<u8>) -> Result<Vec<u8>, ClientError> {
+        let (response, body) = self.exchange(request, body).await?;
+        if response.status().is_success() { Ok(body) } else { Err(self.refusal(&response, &body)) }
+    }
+
+    async fn exchange(&self, request: ClientRequest, body: Vec<u8>) -> Result<(ClientResponse, Vec<u8>), ClientError> {
         let request = request.insert_header((ACCEPT, "application/json, application/problem+json"));
         let mut response = request.send_body(body).await.map_err(|error| self.unreachable(error))?;
         let bytes = response.body().limit(MAX_ANSWER_BYTES).await.map_err(|error| self.unreachable(error))?;
-        if response.status().is_success() { Ok(bytes.to_vec()) } else { Err(self.refusal(&response, &bytes)) }
+        Ok((response, bytes.to_vec()))
     }
 
-    fn refusal<S>(&self, response: &ClientResponse<S>, body: &[u8]) -> ClientError {
+    fn refusal(&self, response: &ClientResponse, body: &[u8]) -> ClientError {
         let status = response.status();
         let problem = problem_of(status, body);
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());

@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use minidlt_config::user::{self, UserSettings};
 use minidlt_protocol::types::Hash;
 
 use super::{
+    answers::Status,
     api::{NodeClient, NodeUrl, http_client},
     error::ClientError,
     tls,
-    user::User,
 };
 
 #[derive(Debug, Clone, clap::Args)]
@@ -32,7 +33,7 @@ pub struct ConnectNode {
 
 /// A user, and the nodes it talks to.
 pub struct Session {
-    pub user: User,
+    pub user: UserSettings,
     pub nodes: Vec<NodeClient>,
 }
 
@@ -50,11 +51,20 @@ impl ConnectNode {
 
     /// The node given, or the first of the user's own that answers.
     pub async fn node(&self) -> Result<NodeClient, ClientError> {
-        let session = self.session()?;
-        let mut last = ClientError::NoNode;
-        for node in session.nodes {
+        self.session()?.first_alive().await.map(|(node, _)| node)
+    }
+}
+
+impl Session {
+    /// The first node that answers, and where it stands.
+    pub async fn first_alive(&self) -> Result<(NodeClient, Status), ClientError> {
+        let mut last = ClientError::Usage("no node to talk to; give one with --node https://HOST:PORT".into());
+        for node in &self.nodes {
             match node.status().await {
-                Ok(status) => return check_network(&node, &status.network.id, &session.user).map(|()| node),
+                Ok(status) => {
+                    check_network(node, &status.network.id, &self.user)?;
+                    return Ok((node.clone(), status));
+                }
                 Err(error @ ClientError::Unreachable { .. }) => last = error,
                 Err(error) => return Err(error),
             }
@@ -65,20 +75,16 @@ impl ConnectNode {
 
 /// Opens a session as the user of a directory.
 pub fn open(directory: &Path, ca: Option<&Path>, urls: &[String]) -> Result<Session, ClientError> {
-    let user = User::load(directory)?;
+    let user = user::load(directory)?;
+    user.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     let http = http_client(tls::connector(&user, ca)?);
-    let urls: Vec<NodeUrl> = match urls {
-        [] => user.nodes.clone(),
-        urls => urls.iter().map(|url| url.parse()).collect::<Result<_, _>>()?,
-    };
-    if urls.is_empty() {
-        return Err(ClientError::NoNode);
-    }
+    let urls = if urls.is_empty() { &user.nodes } else { urls };
+    let urls: Vec<NodeUrl> = urls.iter().map(|url| url.parse()).collect::<Result<_, _>>()?;
     let nodes = urls.into_iter().map(|url| NodeClient::new(http.clone(), url)).collect();
     Ok(Session { user, nodes })
 }
 
-fn check_network(node: &NodeClient, theirs: &Hash, user: &User) -> Result<(), ClientError> {
+fn check_network(node: &NodeClient, theirs: &Hash, user: &UserSettings) -> Result<(), ClientError> {
     if *theirs == user.network {
         return Ok(());
     }

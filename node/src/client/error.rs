@@ -2,6 +2,7 @@
 
 use std::{fmt, io, path::PathBuf, time::Duration};
 
+use minidlt_config::ConfigError;
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -17,8 +18,6 @@ pub enum ClientError {
     Tls(#[from] openssl::error::ErrorStack),
     #[error("{0:?} is not a node's address; expected https://HOST:PORT")]
     Url(String),
-    #[error("no node to talk to: user.yaml names none; give one with --node https://HOST:PORT")]
-    NoNode,
     #[error("{url} cannot be reached: {reason}")]
     Unreachable { url: String, reason: String },
     #[error("{url} refused: {problem}")]
@@ -27,6 +26,8 @@ pub enum ClientError {
     Unexpected { url: String, what: String },
     #[error("{url} belongs to network {theirs}, the user's directory to {ours}; give another --node or --as")]
     OtherNetwork { url: String, theirs: String, ours: String },
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     #[error(transparent)]
     Record(#[from] RecordError),
     #[error(transparent)]

@@ -68,7 +68,7 @@ pub struct Events {
 }
 
 impl Events {
-    /// From a height on, or live only.
+    /// From a height on, or live only. There must be at least one node.
     pub fn new(nodes: Vec<NodeClient>, view: View, from: Option<Height>) -> Self {
         Self { nodes, at: 0, view, next: from, socket: None, patience: None, broken: None }
     }
@@ -127,7 +127,7 @@ impl Events {
 
     /// Connects, or reads a frame; `None` where there was nothing of interest.
     async fn step(&mut self) -> Result<Option<Event>, ClientError> {
-        let node = self.nodes.get(self.at).ok_or(ClientError::NoNode)?.clone();
+        let node = self.nodes[self.at].clone();
         if self.socket.is_none() {
             self.socket = Some(connect(&node, self.view, self.next).await?);
         }

@@ -5,8 +5,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use minidlt_protocol::{genesis::Genesis, limits::MAX_GENESIS_BYTES};
-
 use super::error::ClientError;
 
 /// Reads a file of at most `limit` bytes.
@@ -34,14 +32,4 @@ pub fn write_whole(path: &Path, text: &str) -> Result<(), ClientError> {
     part.push(".part");
     let part = PathBuf::from(part);
     fs::write(&part, text).and_then(|()| fs::rename(&part, path)).map_err(failed)
-}
-
-/// Reads and checks a genesis file.
-pub fn load_genesis(path: &Path) -> Result<Genesis, ClientError> {
-    let text = read_text(path, MAX_GENESIS_BYTES)?;
-    let wrong = |what: String| ClientError::Content { path: path.into(), what };
-    let genesis: Genesis =
-        serde_yaml::from_str(&text).map_err(|error| wrong(format!("not a genesis file: {error}")))?;
-    genesis.check().map_err(|error| wrong(error.to_string()))?;
-    Ok(genesis)
 }

@@ -2,7 +2,6 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`user`] | who is asking: a user's directory with its key, certificate and nodes |
 //! | [`tls`] | TLS 1.3 with the user's certificate, trusting the network's authorities alone |
 //! | [`connect`] | the flags that say who asks which nodes |
 //! | [`api`] | one node: requests, and answers in the shapes of [`answers`] |
@@ -21,16 +20,14 @@ pub mod events;
 pub mod files;
 pub mod hiding;
 pub mod progress;
-pub mod records;
 pub mod receipts;
+pub mod records;
 pub mod run;
 pub mod submission;
 pub mod time;
 pub mod tls;
-pub mod user;
 
 pub use self::{
     api::{NodeClient, NodeUrl},
     error::ClientError,
-    user::User,
 };

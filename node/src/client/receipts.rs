@@ -17,15 +17,27 @@ const MAX_UNDER_WAY: usize = 8;
 /// How many failures are told in full.
 const MAX_TOLD: usize = 10;
 
+/// What is known of the transaction beforehand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// Another node had it committed: one that does not know it yet is only late.
+    Committed,
+    Nothing,
+}
+
 /// Fetches one receipt, trying again for as long as `patience` lasts.
-pub async fn fetch(node: &NodeClient, id: &Hash, patience: Duration) -> Result<String, ClientError> {
+pub async fn fetch(node: &NodeClient, id: &Hash, known: Known, patience: Duration) -> Result<String, ClientError> {
     let began = Instant::now();
     loop {
         let error = match node.receipt(id).await {
             Ok(text) => return check(node, id, text),
             Err(error) => error,
         };
-        let later = error.is_transient() || error.problem_kind() == Some("receipt-not-ready");
+        let later = match error.problem_kind() {
+            Some("receipt-not-ready") => true,
+            Some("not-found") => known == Known::Committed,
+            _ => error.is_transient(),
+        };
         if !later || began.elapsed() >= patience {
             return Err(error);
         }
@@ -45,7 +57,7 @@ fn check(node: &NodeClient, id: &Hash, text: String) -> Result<String, ClientErr
 
 /// Fetches many into `directory`, as `<id>.json` each; tells how many it got.
 pub async fn fetch_all(
-    node: &NodeClient,
+    nodes: &[NodeClient],
     ids: &[Hash],
     directory: &Path,
     patience: Duration,
@@ -56,7 +68,9 @@ pub async fn fetch_all(
         action: "be made",
         reason,
     })?;
-    let fetched = ids.iter().map(|id| async move { (id, fetch(node, id, patience).await) });
+    // Spread over all nodes: each has every receipt.
+    let fetched = ids.iter().zip(nodes.iter().cycle());
+    let fetched = fetched.map(|(id, node)| async move { (id, fetch(node, id, Known::Committed, patience).await) });
     let mut fetched = futures_util::stream::iter(fetched).buffer_unordered(MAX_UNDER_WAY);
     let (mut got, mut failed) = (0, 0);
     while let Some((id, text)) = fetched.next().await {
@@ -81,7 +95,9 @@ pub async fn fetch_all(
 /// Says which transaction a node does not know.
 pub fn not_found(error: ClientError, id: &Hash) -> ClientError {
     if error.problem_kind() == Some("not-found") {
-        return ClientError::Usage(format!("no transaction {id} on this ledger; is it the right --node and id? ({error})"));
+        return ClientError::Usage(format!(
+            "no transaction {id} on this ledger; is it the right --node and id? ({error})"
+        ));
     }
     error
 }

@@ -1,15 +1,14 @@
 //! `minidlt blocks`: blocks as JSON.
 
-use std::process::ExitCode;
-
 use minidlt_protocol::types::Height;
 use serde_json::Value;
 
-use crate::client::{ClientError, connect::ConnectNode, run::block_on};
+use super::Failure;
+use crate::client::{connect::ConnectNode, run::block_on};
 
 /// Show blocks as JSON
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct Blocks {
     #[command(flatten)]
     connect: ConnectNode,
     /// First height to show
@@ -32,24 +31,26 @@ fn which(text: &str) -> Result<String, String> {
     if known { Ok(text.into()) } else { Err("expected a height, a hash of 64 hexadecimal digits, or latest".into()) }
 }
 
-pub fn run(args: Args) -> Result<ExitCode, ClientError> {
-    block_on(async {
-        let node = args.connect.node().await?;
-        if let Some(block) = &args.block {
-            println!("{:#}", node.block::<Value>(block).await?);
-            return Ok(ExitCode::SUCCESS);
-        }
-        let (mut from, mut left) = (args.from.map(Height::new), args.limit);
-        while left > 0 {
-            let page = node.blocks(from, left.min(PAGE)).await?;
-            let blocks = page.get("blocks").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-            blocks.iter().for_each(|block| println!("{block:#}"));
-            left = left.saturating_sub(blocks.len());
-            match page.get("next").and_then(Value::as_u64) {
-                Some(next) if !blocks.is_empty() => from = Some(Height::new(next)),
-                _ => break,
+impl Blocks {
+    pub fn run(self) -> Result<(), Failure> {
+        block_on(async {
+            let node = self.connect.node().await?;
+            if let Some(block) = &self.block {
+                println!("{:#}", node.block::<Value>(block).await?);
+                return Ok(());
             }
-        }
-        Ok(ExitCode::SUCCESS)
-    })
+            let (mut from, mut left) = (self.from.map(Height::new), self.limit);
+            while left > 0 {
+                let page = node.blocks(from, left.min(PAGE)).await?;
+                let blocks = page.get("blocks").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+                blocks.iter().for_each(|block| println!("{block:#}"));
+                left = left.saturating_sub(blocks.len());
+                match page.get("next").and_then(Value::as_u64) {
+                    Some(next) if !blocks.is_empty() => from = Some(Height::new(next)),
+                    _ => break,
+                }
+            }
+            Ok(())
+        })
+    }
 }

@@ -1,11 +1,13 @@
 //! `minidlt compare`: do these nodes hold the same chain, and where do they first differ?
 
-use std::{future::Future, process::ExitCode};
+use std::future::Future;
 
 use minidlt_protocol::types::{Hash, Height};
+use thiserror::Error;
 
+use super::Failure;
 use crate::client::{
-    ClientError, NodeClient,
+    ClientError, NodeClient, NodeUrl,
     answers::{BlockSummary, Status},
     connect::Connect,
     run::block_on,
@@ -13,7 +15,7 @@ use crate::client::{
 
 /// Do these nodes hold the same chain? Exits 1 and names the first height where they differ
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct Compare {
     #[command(flatten)]
     connect: Connect,
     /// The nodes, https://HOST:PORT each
@@ -21,45 +23,52 @@ pub struct Args {
     nodes: Vec<String>,
 }
 
-pub fn run(args: Args) -> Result<ExitCode, ClientError> {
-    block_on(async {
-        let nodes = args.connect.session(&args.nodes)?.nodes;
-        let mut asked = Vec::new();
-        for node in &nodes {
-            asked.push((node, node.status().await?));
-        }
-        for (node, status) in &asked {
-            println!("{}  height {}, {}", node.url(), status.height, status.head);
-        }
-        let mut same = true;
-        if let Some((first, others)) = asked.split_first() {
-            for other in others {
-                same &= pair(first, other).await?;
+impl Compare {
+    pub fn run(self) -> Result<(), Failure> {
+        block_on(async {
+            let nodes = self.connect.session(&self.nodes)?.nodes;
+            let mut asked = Vec::new();
+            for node in &nodes {
+                asked.push((node, node.status().await?));
             }
-        }
-        if same {
+            for (node, status) in &asked {
+                println!("{}  height {}, {}", node.url(), status.height, status.head);
+            }
+            if let Some((first, others)) = asked.split_first() {
+                for other in others {
+                    pair(first, other).await?;
+                }
+            }
             let common = asked.iter().map(|(_, status)| status.height).min().unwrap_or_default();
             println!("same chain up to height {common}, the lowest of their heads");
-        }
-        Ok(if same { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-    })
+            Ok(())
+        })
+    }
 }
 
-async fn pair(
-    (a, a_status): &(&NodeClient, Status),
-    (b, b_status): &(&NodeClient, Status),
-) -> Result<bool, ClientError> {
-    let (a_url, b_url) = (a.url(), b.url());
-    if a_status.network.id != b_status.network.id {
-        println!("{a_url} and {b_url} are of different networks: {} and {}", a_status.network.id, b_status.network.id);
-        return Ok(false);
+/// How two nodes differ.
+#[derive(Debug, Error)]
+enum Difference {
+    #[error("{} and {} are of different networks: {} and {}", urls[0], urls[1], networks[0], networks[1])]
+    Network { urls: [NodeUrl; 2], networks: [Hash; 2] },
+    #[error("{} and {} first differ at height {height}: {} and {}", urls[0], urls[1], hashes[0], hashes[1])]
+    Block { urls: [NodeUrl; 2], height: Height, hashes: [Hash; 2] },
+}
+
+async fn pair((a, a_status): &(&NodeClient, Status), (b, b_status): &(&NodeClient, Status)) -> Result<(), Failure> {
+    let urls = [a.url().clone(), b.url().clone()];
+    let networks = [a_status.network.id, b_status.network.id];
+    if networks[0] != networks[1] {
+        return Err(Failure::failed(Difference::Network { urls, networks }));
     }
     let differ = async |height| Ok::<_, ClientError>(hash(a, height).await? != hash(b, height).await?);
-    let Some(height) = first_difference(a_status.height.min(b_status.height), differ).await? else {
-        return Ok(true);
-    };
-    println!("{a_url} and {b_url} first differ at height {height}: {} and {}", hash(a, height).await?, hash(b, height).await?);
-    Ok(false)
+    match first_difference(a_status.height.min(b_status.height), differ).await? {
+        None => Ok(()),
+        Some(height) => {
+            let hashes = [hash(a, height).await?, hash(b, height).await?];
+            Err(Failure::failed(Difference::Block { urls, height, hashes }))
+        }
+    }
 }
 
 async fn hash(node: &NodeClient, height: Height) -> Result<Hash, ClientError> {

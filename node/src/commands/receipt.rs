@@ -1,21 +1,21 @@
 //! `minidlt receipt`: fetches the proof that a transaction was committed.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use minidlt_protocol::types::Hash;
 
+use super::Failure;
 use crate::client::{
-    ClientError,
     connect::ConnectNode,
     files::write_whole,
-    receipts::{fetch, not_found},
+    receipts::{Known, fetch, not_found},
     run::block_on,
     time::parse_duration,
 };
 
 /// Fetch a transaction's receipt, the proof that it was committed
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct ReceiptCommand {
     #[command(flatten)]
     connect: ConnectNode,
     /// The transaction's id
@@ -29,14 +29,18 @@ pub struct Args {
     timeout: Duration,
 }
 
-pub fn run(args: Args) -> Result<ExitCode, ClientError> {
-    block_on(async {
-        let node = args.connect.node().await?;
-        let text = fetch(&node, &args.id, args.timeout).await.map_err(|error| not_found(error, &args.id))?;
-        match &args.out {
-            Some(path) => write_whole(path, &text)?,
-            None => print!("{text}"),
-        }
-        Ok(ExitCode::SUCCESS)
-    })
+impl ReceiptCommand {
+    pub fn run(self) -> Result<(), Failure> {
+        block_on(async {
+            let node = self.connect.node().await?;
+            let text = fetch(&node, &self.id, Known::Nothing, self.timeout)
+                .await
+                .map_err(|error| not_found(error, &self.id))?;
+            match &self.out {
+                Some(path) => write_whole(path, &text)?,
+                None => print!("{text}"),
+            }
+            Ok(())
+        })
+    }
 }

@@ -1,9 +1,7 @@
 //! `minidlt status`: how a node and its peers are.
 
-use std::process::ExitCode;
-
+use super::Failure;
 use crate::client::{
-    ClientError,
     answers::{Peer, Status},
     connect::ConnectNode,
     run::block_on,
@@ -12,7 +10,7 @@ use crate::client::{
 
 /// Report of a node and its peers
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct StatusCommand {
     #[command(flatten)]
     connect: ConnectNode,
     /// Print the node's answer as JSON
@@ -20,16 +18,18 @@ pub struct Args {
     json: bool,
 }
 
-pub fn run(args: Args) -> Result<ExitCode, ClientError> {
-    block_on(async {
-        let node = args.connect.node().await?;
-        if args.json {
-            println!("{:#}", node.raw_status().await?);
-        } else {
-            print!("{}", report(&node.status().await?));
-        }
-        Ok(ExitCode::SUCCESS)
-    })
+impl StatusCommand {
+    pub fn run(self) -> Result<(), Failure> {
+        block_on(async {
+            let node = self.connect.node().await?;
+            if self.json {
+                println!("{:#}", node.raw_status().await?);
+            } else {
+                print!("{}", report(&node.status().await?));
+            }
+            Ok(())
+        })
+    }
 }
 
 fn report(status: &Status) -> String {

@@ -1,12 +1,10 @@
 //! `minidlt watch`: the live stream of committed blocks.
 
-use std::{
-    io::{self, Write as _},
-    process::ExitCode,
-};
+use std::io::{self, Write as _};
 
 use minidlt_protocol::types::Height;
 
+use super::Failure;
 use crate::client::{
     ClientError,
     answers::BlockSummary,
@@ -18,7 +16,7 @@ use crate::client::{
 
 /// Show blocks as they are committed
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct Watch {
     #[command(flatten)]
     connect: ConnectNode,
     /// Begin with this height [default: the next block]
@@ -29,19 +27,21 @@ pub struct Args {
     json: bool,
 }
 
-pub fn run(args: Args) -> Result<ExitCode, ClientError> {
-    block_on(async {
-        let nodes = args.connect.session()?.nodes;
-        let mut events = Events::new(nodes, View::Blocks, args.from.map(Height::new));
-        loop {
-            let event = events.next().await?;
-            let line = if args.json { event.text } else { summary(&event)? };
-            // A pipe that its reader has closed, as `head` does, is the end and not an error.
-            if writeln!(io::stdout(), "{line}").is_err() {
-                return Ok(ExitCode::SUCCESS);
+impl Watch {
+    pub fn run(self) -> Result<(), Failure> {
+        block_on(async {
+            let nodes = self.connect.session()?.nodes;
+            let mut events = Events::new(nodes, View::Blocks, self.from.map(Height::new));
+            loop {
+                let event = events.next().await?;
+                let line = if self.json { event.text } else { summary(&event)? };
+                // A pipe that its reader has closed, as `head` does, is the end and not an error.
+                if writeln!(io::stdout(), "{line}").is_err() {
+                    return Ok(());
+                }
             }
-        }
-    })
+        })
+    }
 }
 
 fn summary(event: &Event) -> Result<String, ClientError> {

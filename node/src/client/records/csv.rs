@@ -89,7 +89,10 @@ mod tests {
     fn columns_become_fields_and_numbers_numbers() {
         let rows = read("date,ISIN,price,volume\n2000-01-01,US5949181045,39.10,9200\n,007,-1.5e3,1e400\n");
         let values: Vec<_> = rows.into_iter().map(|row| row.unwrap()).collect();
-        assert_eq!(values[0].value, json!({"date": "2000-01-01", "ISIN": "US5949181045", "price": 39.1, "volume": 9200}));
+        assert_eq!(
+            values[0].value,
+            json!({"date": "2000-01-01", "ISIN": "US5949181045", "price": 39.1, "volume": 9200})
+        );
         assert_eq!(values[1].value, json!({"date": "", "ISIN": "007", "price": -1500.0, "volume": "1e400"}));
         assert_eq!(values[1].place, Place::Line(3));
     }

@@ -155,7 +155,9 @@ impl<R: Read> Elements<R> {
         self.position = Position::End;
         match self.visible_byte()? {
             None => Ok(None),
-            Some(_) => Err(self.invalid("there is more after the end of the array; is it JSON lines (--format jsonl)?")),
+            Some(_) => {
+                Err(self.invalid("there is more after the end of the array; is it JSON lines (--format jsonl)?"))
+            }
         }
     }
 }

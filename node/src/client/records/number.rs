@@ -6,7 +6,8 @@ use serde_json::Number;
 /// would be lost. `39.10` is a number, for it equals `39.1`; `007`, `1e400` and a 30-digit account
 /// number are not.
 pub fn exact(text: &str) -> Option<Number> {
-    let spelled = text.starts_with(|c: char| c == '-' || c.is_ascii_digit()) && text.ends_with(|c: char| c.is_ascii_digit());
+    let spelled =
+        text.starts_with(|c: char| c == '-' || c.is_ascii_digit()) && text.ends_with(|c: char| c.is_ascii_digit());
     let number: Number = if spelled { serde_json::from_str(text).ok()? } else { return None };
     (decimal(text)? == decimal(&number.to_string())?).then_some(number)
 }
@@ -32,13 +33,33 @@ mod tests {
 
     #[test]
     fn numbers_are_kept_and_what_would_lose_a_digit_is_not_one() {
-        let numbers = ["0", "7", "-7", "39.81", "39.10", "100", "1e3", "1.5E-7", "18446744073709551615", "-0", "0.0", "1E+2"];
+        let numbers =
+            ["0", "7", "-7", "39.81", "39.10", "100", "1e3", "1.5E-7", "18446744073709551615", "-0", "0.0", "1E+2"];
         for text in numbers {
             assert!(exact(text).is_some(), "{text}");
         }
         let texts = [
-            "", "-", "007", "+7", " 7", "7 ", ".5", "5.", "1,000", "0x10", "NaN", "inf", "1e", "1e400", "--7", "7\n",
-            "123456789012345678901234567890", "0.12345678901234567890123", "1_000", "٣", "true",
+            "",
+            "-",
+            "007",
+            "+7",
+            " 7",
+            "7 ",
+            ".5",
+            "5.",
+            "1,000",
+            "0x10",
+            "NaN",
+            "inf",
+            "1e",
+            "1e400",
+            "--7",
+            "7\n",
+            "123456789012345678901234567890",
+            "0.12345678901234567890123",
+            "1_000",
+            "٣",
+            "true",
         ];
         for text in texts {
             assert_eq!(exact(text), None, "{text}");

@@ -17,7 +17,7 @@ use actix_rt::time::{interval, sleep_until};
 use futures_util::{FutureExt as _, StreamExt as _, future::LocalBoxFuture, stream::FuturesUnordered};
 use minidlt_protocol::{
     limits::{MEMPOOL_TRANSACTIONS, MEMPOOL_USER_SHARE},
-    types::{Hash, Timestamp},
+    types::{Hash, Height, Timestamp},
 };
 use tokio::sync::mpsc;
 
@@ -56,8 +56,8 @@ const MAX_TOLD: u64 = 10;
 pub struct Options {
     /// Go on until each is committed, rejected or dumped.
     pub wait: bool,
-    /// Keep the ids of what was accepted or committed.
-    pub keep_ids: bool,
+    /// Keep so many ids of what was accepted or committed, the first ones.
+    pub keep_ids: usize,
 }
 
 /// What came of it all.
@@ -102,21 +102,20 @@ struct Pipeline<'a> {
     last_missing: String,
 }
 
-/// Sends everything `source` gives to the first of `nodes` that answers.
+/// Sends everything `source` gives to the first of `nodes` that answers; there must be one. `head` is
+/// a height of the chain from before anything was sent.
 pub async fn submit_all(
     nodes: Vec<NodeClient>,
+    head: Height,
     mut source: mpsc::Receiver<Signed>,
     options: Options,
     progress: &mut Progress,
 ) -> Outcome {
-    let mut events = None;
+    let mut events = options.wait.then(|| {
+        let events = Events::new(nodes.clone(), View::Ids, Some(head.next()));
+        events.with_patience(PATIENCE).spawn()
+    });
     let mut pipeline = Pipeline::new(nodes, options, progress);
-    if options.wait {
-        match pipeline.subscribe().await {
-            Ok(subscription) => events = Some(subscription),
-            Err(error) => return Outcome { error: Some(error), ..pipeline.outcome },
-        }
-    }
     let mut tick = interval(TICK);
     let mut interrupted = pin!(actix_rt::signal::ctrl_c());
     let mut source_open = true;
@@ -172,23 +171,6 @@ impl<'a> Pipeline<'a> {
             told: 0,
             last_missing: String::new(),
         }
-    }
-
-    /// From the block after the head as it is now: nothing was sent before.
-    async fn subscribe(&mut self) -> Result<EventsReceiver, ClientError> {
-        let mut last = ClientError::NoNode;
-        for at in 0..self.nodes.len() {
-            match self.nodes[at].status().await {
-                Ok(status) => {
-                    self.at = at;
-                    let events = Events::new(self.nodes.clone(), View::Ids, Some(status.height.next()));
-                    return Ok(events.with_patience(PATIENCE).spawn());
-                }
-                Err(error) if error.is_transient() => last = error,
-                Err(error) => return Err(error),
-            }
-        }
-        Err(last)
     }
 
     fn has_room(&self) -> bool {
@@ -335,7 +317,7 @@ impl<'a> Pipeline<'a> {
     }
 
     fn keep_id(&mut self, id: &Hash) {
-        if self.options.keep_ids {
+        if self.outcome.ids.len() < self.options.keep_ids {
             self.outcome.ids.push(*id);
         }
     }
@@ -364,7 +346,8 @@ impl<'a> Pipeline<'a> {
     /// A block after their expiry is committed, and they were in none up to it.
     fn settle_expired(&mut self) {
         let (ledger, now) = (self.ledger_time, time::now());
-        let past = |at: Timestamp| self.waiting.values().filter(move |w| w.prepared.expires < at).map(|w| w.prepared.id);
+        let past =
+            |at: Timestamp| self.waiting.values().filter(move |w| w.prepared.expires < at).map(|w| w.prepared.id);
         let dumped: Vec<Hash> = past(ledger).collect();
         let given_up: Vec<Hash> = past(now.minus_millis(UNDECIDED_MILLIS)).collect();
         dumped.iter().for_each(|id| self.dumped(id));
@@ -397,7 +380,8 @@ impl<'a> Pipeline<'a> {
             Err(error) if error.problem_kind() == Some("not-found") => {
                 let lost = self.waiting.values().filter(|w| w.accepted.is_some_and(|at| at.elapsed() > STALE));
                 let lost: Vec<Hash> = lost.map(|w| w.prepared.id).collect();
-                self.progress.note(&format!("{} transactions were forgotten by the node; sending them again", lost.len()));
+                self.progress
+                    .note(&format!("{} transactions were forgotten by the node; sending them again", lost.len()));
                 self.ready.extend(lost);
             }
             Err(error) => {

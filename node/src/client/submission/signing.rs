@@ -1,12 +1,13 @@
 //! Contents into signed transactions.
 
+use minidlt_config::user::UserSettings;
 use minidlt_protocol::{
     crypto::SecretKey,
     transaction::{Body, Content, Operation, Refusal, SignedTransaction, Transaction, TransactionBytes},
     types::{Hash, Identity, Timestamp},
 };
 
-use crate::client::{error::ClientError, user::User};
+use crate::client::error::ClientError;
 
 /// A signed transaction, ready to go out as often as needed.
 #[derive(Debug, Clone)]
@@ -27,14 +28,14 @@ pub struct Signer {
 }
 
 impl Signer {
-    pub fn new(user: &User, lifetime_millis: u64) -> Result<Self, ClientError> {
+    pub fn new(user: UserSettings, lifetime_millis: u64) -> Result<Self, ClientError> {
         // A random start tells apart the transactions of runs within one millisecond.
         let mut nonce = [0; 8];
         openssl::rand::rand_bytes(&mut nonce)?;
         Ok(Self {
             network: user.network,
-            author: user.identity.clone(),
-            key: user.signing_key()?,
+            author: user.identity,
+            key: user.key,
             lifetime_millis,
             nonce: u64::from_be_bytes(nonce),
         })

@@ -180,7 +180,7 @@ fn tail(log: &Path) -> String {
 
 /// A row of ports that nobody listens on now.
 fn free_ports(nodes: usize) -> Result<u16, BenchError> {
-    let none = BenchError::NoPorts { wanted: nodes * usize::from(PORTS_A_NODE), from: FIRST_PORT };
+    let none = BenchError::NoPorts { wanted: nodes.saturating_mul(usize::from(PORTS_A_NODE)), from: FIRST_PORT };
     let Some(row) = u16::try_from(nodes).ok().and_then(|nodes| nodes.checked_mul(PORTS_A_NODE)) else {
         return Err(none);
     };

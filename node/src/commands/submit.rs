@@ -85,7 +85,9 @@ impl Submit {
 
     async fn submit(self) -> Result<(), Failure> {
         let session = self.connect.session()?;
-        let (_, status) = session.first_alive().await?;
+        let (alive, status) = session.first_alive().await?;
+        let mut nodes = session.nodes.clone();
+        nodes.sort_by_key(|node| node.url() != alive.url());
         let records = records::open(&self.file, self.format).map_err(ClientError::from)?;
         let hider = self.hider().map_err(ClientError::from)?;
         let millis = u64::try_from(self.lifetime.as_millis()).unwrap_or(MAX_LIFETIME_MILLIS);
@@ -100,12 +102,12 @@ impl Submit {
         let keep_ids = if self.receipts.is_some() { usize::MAX } else { MAX_IDS_PRINTED + 1 };
         let options = Options { wait: self.wait || self.receipts.is_some(), keep_ids };
         let mut progress = Progress::new("records");
-        let outcome = submit_all(session.nodes.clone(), status.height, source.start(), options, &mut progress).await;
+        let outcome = submit_all(nodes.clone(), status.height, source.start(), options, &mut progress).await;
 
         let mut missing = 0;
         if let Some(directory) = &self.receipts {
             let mut progress = Progress::new("receipts");
-            let got = fetch_all(&session.nodes, &outcome.ids, directory, RECEIPT_PATIENCE, &mut progress).await?;
+            let got = fetch_all(&nodes, &outcome.ids, directory, RECEIPT_PATIENCE, &mut progress).await?;
             println!("{got} receipts in {}", directory.display());
             missing = outcome.ids.len() - got;
         }

@@ -13,6 +13,8 @@ pub mod pipeline;
 pub mod signing;
 pub mod source;
 pub mod tally;
+#[cfg(test)]
+mod tests;
 
 pub use self::{
     pipeline::{Options, Outcome, submit_all},

@@ -3,6 +3,8 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
+mod client;
 mod commands;
 mod init;
 

@@ -1,10 +1,20 @@
 //! The commands, each a file: arguments as a `clap::Args` with a `run` that says how it went. A new
 //! one is its file, its `mod` line, and its line in [`commands!`].
 
+mod bench;
+mod blocks;
 mod check_config;
+mod compare;
 mod flags;
 mod init;
 mod keygen;
+mod receipt;
+mod start;
+mod status;
+mod submit;
+mod verify;
+mod verify_receipt;
+mod watch;
 
 use std::{error::Error, fmt, process::ExitCode};
 
@@ -28,8 +38,18 @@ macro_rules! commands {
 
 commands! {
     Init(init::Init),
+    Start(start::Start),
     Keygen(keygen::Keygen),
     CheckConfig(check_config::CheckConfig),
+    Submit(submit::Submit),
+    Status(status::StatusCommand),
+    Blocks(blocks::Blocks),
+    Watch(watch::Watch),
+    Compare(compare::Compare),
+    Receipt(receipt::ReceiptCommand),
+    Verify(verify::Verify),
+    VerifyReceipt(verify_receipt::VerifyReceipt),
+    Bench(bench::Bench),
 }
 
 /// Why a command ended without success.
@@ -64,6 +84,16 @@ impl fmt::Display for Failure {
 impl From<minidlt_config::ConfigError> for Failure {
     fn from(error: minidlt_config::ConfigError) -> Self {
         Self::usage(error)
+    }
+}
+
+/// Settings are wrong before anything is tried; all else was tried.
+impl From<crate::client::ClientError> for Failure {
+    fn from(error: crate::client::ClientError) -> Self {
+        match error {
+            crate::client::ClientError::Config(error) => Self::usage(error),
+            error => Self::failed(error),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod messages;
 pub mod metrics;
 pub mod store;

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod consensus;
 pub mod fatal;
 pub mod mempool;
+pub mod admin;
 pub mod messages;
 pub mod metrics;
 pub mod store;

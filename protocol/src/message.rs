@@ -130,6 +130,8 @@ pub enum MessageError {
     OtherRecipient(Identity),
     #[error("the signature of {sender}: {reason}")]
     Signature { sender: Identity, reason: CryptoError },
+    #[error("what {sender} forwards does not hold: {reason}")]
+    Content { sender: Identity, reason: String },
 }
 
 impl MessageError {
@@ -143,6 +145,7 @@ impl MessageError {
             Self::OtherSender { .. } => "other-sender",
             Self::OtherRecipient(_) => "other-recipient",
             Self::Signature { .. } => "bad-signature",
+            Self::Content { .. } => "bad-content",
         }
     }
 }

@@ -145,12 +145,12 @@ impl Header {
         }
     }
 
-    /// A voter's further check of a proposal: is its time near mine?
-    pub fn check_clock(&self, now: Timestamp) -> Result<(), BlockError> {
-        if self.created.millis().abs_diff(now.millis()) > CLOCK_WINDOW_MILLIS {
-            return Err(BlockError::ClockWindow { created: self.created, now });
-        }
-        Ok(())
+    /// A voter's further check of a block proposed in `round`: is its time near mine? A block proposed
+    /// again in a later round may be as old as the wait was long, so only the future is shut to it.
+    pub fn check_clock(&self, round: Round, now: Timestamp) -> Result<(), BlockError> {
+        let ahead = self.created > now.plus_millis(CLOCK_WINDOW_MILLIS);
+        let behind = self.created.plus_millis(CLOCK_WINDOW_MILLIS) < now && self.round == round;
+        if ahead || behind { Err(BlockError::ClockWindow { created: self.created, now }) } else { Ok(()) }
     }
 
     /// Checks the transactions of a block with this header, all but their signatures.
@@ -243,9 +243,7 @@ impl DecidedBlock {
         let hash = block.header.hash(network);
         same("certificate's block", &certificate.block, &hash).map_err(block_error)?;
         same("certificate's height", &certificate.height, &height).map_err(block_error)?;
-        certificate
-            .verify(network, &voters)
-            .map_err(|reason| CertifiedBlockError::Certificate { height, reason })?;
+        certificate.verify(network, &voters).map_err(|reason| CertifiedBlockError::Certificate { height, reason })?;
         block.header.check_follows(head, &voters).map_err(block_error)?;
         let parsed = block.parse(network).map_err(block_error)?;
         block.header.check_transactions(parsed.iter(), registry).map_err(block_error)?;

@@ -7,6 +7,7 @@
 
 pub mod block;
 pub mod codec;
+pub mod consensus;
 pub mod crypto;
 pub mod genesis;
 pub mod limits;

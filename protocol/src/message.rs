@@ -8,15 +8,16 @@ use serde_bytes::ByteBuf;
 use thiserror::Error;
 
 use crate::{
-    block::{Block, CertifiedBlock, CompactBlock},
+    block::{CertifiedBlock, CompactBlock},
     codec::{self, CodecError},
+    consensus::{self, Wire, WireError},
     crypto::{CryptoError, Domain, SecretKey, Signature, digest},
     limits::{CLOCK_WINDOW_MILLIS, MAX_FRAME_BYTES},
     registry::Registry,
     transaction::TransactionBytes,
     types::{Hash, Height, Identity, Timestamp},
     verified::Verified,
-    vote::SignedProposal,
+    vote::Voters,
 };
 
 /// Whom a message is for.
@@ -78,17 +79,24 @@ pub enum PoolContent {
     /// New to the sender, each encoded.
     Gossip(Vec<TransactionBytes>),
     /// Asks for those transactions of a proposed block, by leaf hash.
-    Get { block: Hash, leaves: Vec<Hash> },
-    Got { block: Hash, transactions: Vec<TransactionBytes> },
+    Get {
+        block: Hash,
+        leaves: Vec<Hash>,
+    },
+    Got {
+        block: Hash,
+        transactions: Vec<TransactionBytes>,
+    },
 }
 
 /// Agreement on the next block.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConsensusContent {
-    Proposal { signed: SignedProposal, block: CompactBlock },
-    /// Votes and the certificates of rounds.
-    Wire(ByteBuf),
+    /// Proposals, votes and the certificates of rounds.
+    Wire(Wire),
+    /// The block that a proposal names.
+    Body(CompactBlock),
 }
 
 /// Who is there, and what they are missing.
@@ -97,7 +105,9 @@ pub enum ConsensusContent {
 pub enum SyncContent {
     Alive(Alive),
     /// Asks for blocks from this height on, as many as one frame carries.
-    Synchronise { from: Height },
+    Synchronise {
+        from: Height,
+    },
     Blocks(Vec<CertifiedBlock>),
 }
 
@@ -108,7 +118,9 @@ pub enum MessageError {
     Malformed(#[from] CodecError),
     #[error("the message says it has {said} bytes of content, it has {found}")]
     Size { said: u64, found: usize },
-    #[error("the message's time {timestamp} ms is more than {CLOCK_WINDOW_MILLIS} ms from this node's clock ({now} ms)")]
+    #[error(
+        "the message's time {timestamp} ms is more than {CLOCK_WINDOW_MILLIS} ms from this node's clock ({now} ms)"
+    )]
     Window { timestamp: Timestamp, now: Timestamp },
     #[error("the sender {0} is not an enrolled node")]
     UnknownSender(Identity),
@@ -164,7 +176,9 @@ impl Message {
         connected: &Identity,
         now: Timestamp,
     ) -> Result<(Verified<Self>, Content), MessageError> {
-        let message: Self = codec::decode(bytes, MAX_FRAME_BYTES)?;
+        // The signature is over the parts' encodings and not over the frame, so the frame must be the
+        // one these parts have: no relay can respell a message.
+        let message: Self = codec::decode_canonical(bytes, MAX_FRAME_BYTES)?;
         let Payload { size, timestamp, signature, content } = &message.payload;
         if *size != content.len() as u64 {
             return Err(MessageError::Size { said: *size, found: content.len() });
@@ -204,15 +218,20 @@ fn stamp_digest(
     digest(Domain::Message, network, &[&sender, &recipient, &size, &timestamp, content])
 }
 
-/// The blocks of an answer to `Synchronise`, as many of `blocks` as one frame carries.
-pub fn fits_one_frame(so_far: usize, next: &Block) -> bool {
-    let size: usize = next.transactions.iter().map(|bytes| bytes.as_slice().len() + 16).sum();
-    so_far + size + crate::limits::BLOCK_OVERHEAD_BYTES <= MAX_FRAME_BYTES / 2
+/// A consensus content whose inner signatures hold, too. A body needs none: its hash is in a signed
+/// proposal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CheckedConsensus {
+    Message(consensus::Verified),
+    Body(CompactBlock),
 }
 
 impl ConsensusContent {
-    /// Checks the signatures within, over and above the stamp's.
-    pub fn verify(self, _network: &Hash, _voters: &crate::vote::Voters) -> Result<Verified<Self>, String> {
-        Ok(Verified::vouch(self))
+    /// Checks the signatures within, over and above the stamp's. `voters` are those of its height.
+    pub fn verify(self, network: &Hash, voters: &Voters) -> Result<CheckedConsensus, WireError> {
+        match self {
+            Self::Wire(wire) => wire.verify(network, voters).map(CheckedConsensus::Message),
+            Self::Body(block) => Ok(CheckedConsensus::Body(block)),
+        }
     }
 }

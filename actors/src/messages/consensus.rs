@@ -17,7 +17,7 @@ pub struct Work;
 #[rtype(result = "Result<(), String>")]
 pub struct Fetched(pub CertifiedBlock);
 
-/// A peer is at a height this node has not reached: from Consensus to Sync.
+/// A peer has committed a height that this node has not: from Consensus to Sync.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct Behind {

@@ -5,17 +5,16 @@ use actix::Message;
 use bytes::Bytes;
 use minidlt_protocol::{
     block::SharedTransaction,
-    message::{ConsensusContent, MessageError, PoolContent, SyncContent},
+    message::{CheckedConsensus, MessageError, PoolContent, SyncContent},
     transaction::{Refusal, TransactionBytes},
     types::Identity,
-    verified::Verified,
 };
 
 /// A frame whose stamp holds; for consensus also the vote or proposal within.
 #[derive(Debug, Clone)]
 pub enum Opened {
     Pool(PoolContent),
-    Consensus(Verified<ConsensusContent>),
+    Consensus(CheckedConsensus),
     Sync(SyncContent),
     Text(String),
 }

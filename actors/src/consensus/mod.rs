@@ -1,0 +1,483 @@
+//! Consensus: the round. A thin shell around `protocol::consensus::Core`, one core a height: it
+//! gives the core the clock, the disk and the network, and carries out what the core says.
+//!
+//! ```text
+//!            Work, a peer's message, a block to seal
+//!                            │
+//!  idle ─────────────────────▼──────────── deciding ── Decided ──► committing ──► idle, next height
+//!    ▲                                         │                       ▲
+//!    └── Fetched: certified by others ─────────┴───────────────────────┘
+//! ```
+//!
+//! A height starts when there is something to agree on, so that an idle network writes nothing. A
+//! block that holds transactions is followed, after [`SEAL_AFTER`], by an empty one if by nothing
+//! else: the header after is what certifies results.
+//!
+//! | output of the core | here |
+//! |---|---|
+//! | `Log` | appended to the Signer's log |
+//! | `Broadcast`, `SendBody` | stamped by the Signer, who first syncs all that was appended |
+//! | `NeedBlock` | picked from the Mempool, logged, `Built` |
+//! | `NeedBody` | assembled by the Mempool, checked, logged, `Body` |
+//! | `Decided` | committed by the Store, then the next height |
+
+mod bodies;
+mod early;
+mod signing;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use actix::{
+    Actor, ActorFutureExt, AsyncContext, Context, Handler, MessageResult, Recipient, ResponseActFuture, SpawnHandle,
+    WrapFuture, fut,
+};
+use log::{debug, info, warn};
+use minidlt_protocol::{
+    block::{self, CertifiedBlock, CompactBlock, DecidedBlock, Head, SharedTransaction},
+    consensus::{Core, Input, Output, Settings, Timeouts, Timer, Wire},
+    message::{CheckedConsensus, ConsensusContent, Content, Recipient as To},
+    registry::Registry,
+    types::{Hash, Height, Identity, Round},
+    vote::{Certificate, Voters},
+};
+use tokio::sync::oneshot;
+
+pub use self::signing::SignerLinks;
+use self::{
+    bodies::Bodies,
+    early::Early,
+    signing::{Log, LogRecord},
+};
+use crate::{
+    clock, fatal,
+    messages::{
+        consensus::{Behind, ConsensusStatus, Fetched, GetConsensusStatus, Work},
+        mempool::{Assemble, Pick},
+        network::{Class, FromPeer},
+        signer::{HeightDone, Stamp},
+        store::{Commit, Committed},
+    },
+    metrics::{Metrics, count},
+    store::reader::Reader,
+};
+
+/// How long a block with transactions waits for a successor before an empty one is proposed.
+const SEAL_AFTER: Duration = Duration::from_millis(500);
+
+/// What Consensus hands on to.
+pub struct Links {
+    pub pick: Recipient<Pick>,
+    pub assemble: Recipient<Assemble>,
+    pub mempool: Recipient<Committed>,
+    pub store: Recipient<Commit>,
+    pub signer: SignerLinks,
+    pub reader: Reader,
+}
+
+/// The actor.
+pub struct Consensus {
+    me: Identity,
+    registry: Arc<Registry>,
+    voters: Voters,
+    timeouts: Timeouts,
+    links: Links,
+    /// Sync, once it is there.
+    sync: Option<Recipient<Behind>>,
+    metrics: Arc<Metrics>,
+    head: Head,
+    core: Option<Core>,
+    /// A decided block is on its way to the disk.
+    committing: bool,
+    /// The mempool has something, or a block wants sealing.
+    work: bool,
+    seal: Option<SpawnHandle>,
+    timers: BTreeMap<Timer, SpawnHandle>,
+    bodies: Bodies,
+    early: Early,
+    /// What the log held of the height that a crash interrupted.
+    log: Log,
+    /// A fetched block that came while another was being committed.
+    waiting: Option<(CertifiedBlock, oneshot::Sender<Result<(), String>>)>,
+}
+
+/// Tells Consensus whom to tell that it is behind: Sync is made after it.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+pub struct Follow(pub Recipient<Behind>);
+
+impl Consensus {
+    pub fn new(
+        me: Identity,
+        registry: Arc<Registry>,
+        timeouts: Timeouts,
+        links: Links,
+        log: Vec<Vec<u8>>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let (head, network) = (links.reader.head(), links.reader.network());
+        let mut bodies = Bodies::default();
+        let log = signing::restore(log, &network, &registry, &mut bodies);
+        Self {
+            me,
+            voters: registry.voters(),
+            registry,
+            timeouts,
+            links,
+            sync: None,
+            metrics,
+            head,
+            core: None,
+            committing: false,
+            work: false,
+            seal: None,
+            timers: BTreeMap::new(),
+            bodies,
+            early: Early::default(),
+            log,
+            waiting: None,
+        }
+    }
+
+    fn height(&self) -> Height {
+        self.head.height.next()
+    }
+
+    /// Starts the height, if it is not under way. Nodes that do not vote follow by Sync alone.
+    fn start(&mut self, ctx: &mut Context<Self>) {
+        if self.core.is_some() || self.committing || self.voters.get(&self.me).is_none() {
+            return;
+        }
+        self.cancel_seal(ctx);
+        let settings = Settings {
+            me: self.me.clone(),
+            voters: self.voters.clone(),
+            height: self.height(),
+            timeouts: self.timeouts,
+        };
+        let log = std::mem::take(&mut self.log);
+        match Core::start(settings, log, &mut self.links.signer) {
+            Ok((core, outputs)) => {
+                self.core = Some(core);
+                self.carry_out(outputs, ctx);
+            }
+            Err(error) => fatal::stop(format!("height {} cannot start: {error}", self.height())),
+        }
+        for checked in self.early.take(self.height()) {
+            self.take_in(checked, ctx);
+        }
+    }
+
+    fn step(&mut self, input: Input, ctx: &mut Context<Self>) {
+        let Some(core) = &mut self.core else { return };
+        let outputs = core.step(input, &mut self.links.signer);
+        self.carry_out(outputs, ctx);
+    }
+
+    fn carry_out(&mut self, outputs: Vec<Output>, ctx: &mut Context<Self>) {
+        for output in outputs {
+            match output {
+                Output::Log(entry) => self.links.signer.append(self.height(), &LogRecord::Core(entry)),
+                Output::Broadcast(wire) => {
+                    let class = if matches!(wire, Wire::Proposal(_)) { Class::Proposal } else { Class::Vote };
+                    self.publish(class, ConsensusContent::Wire(wire));
+                }
+                Output::SendBody { block, .. } => {
+                    if let Some(body) = self.bodies.get(&block) {
+                        self.publish(Class::Proposal, ConsensusContent::Body(body.block.clone()));
+                    }
+                }
+                Output::Schedule(timer, after) => self.schedule(timer, after, ctx),
+                Output::Cancel(timer) => {
+                    self.timers.remove(&timer).map(|handle| ctx.cancel_future(handle));
+                }
+                Output::CancelAll => self.cancel_timers(ctx),
+                Output::NeedBlock { round } => self.build(round, ctx),
+                Output::NeedBody { round, proposer, block } => {
+                    self.bodies.want(block, round, proposer);
+                    self.find_body(block, ctx);
+                }
+                Output::Decided(certificate) => self.on_decided(certificate, ctx),
+                Output::Equivocation(lie) => {
+                    count(&self.metrics.messages_refused, "equivocation");
+                    warn!("height {}: a voter contradicts itself: {lie:?}", self.height());
+                }
+                Output::Refused(refusal) => debug!("height {}: not taken: {refusal}", self.height()),
+                Output::Fault(fault) => warn!("height {}: {fault}", self.height()),
+            }
+        }
+        if let Some(core) = &self.core {
+            self.metrics.round.set(i64::from(core.status().round.get()));
+        }
+    }
+
+    fn publish(&mut self, class: Class, content: ConsensusContent) {
+        self.links.signer.stamp(Stamp { recipient: To::All, class, content: Content::Consensus(content) });
+    }
+
+    fn schedule(&mut self, timer: Timer, after: Duration, ctx: &mut Context<Self>) {
+        let handle = ctx.run_later(after, move |actor, ctx| {
+            actor.timers.remove(&timer);
+            actor.step(Input::Timeout(timer), ctx);
+        });
+        if let Some(replaced) = self.timers.insert(timer, handle) {
+            ctx.cancel_future(replaced);
+        }
+    }
+
+    fn cancel_timers(&mut self, ctx: &mut Context<Self>) {
+        for (_, handle) in std::mem::take(&mut self.timers) {
+            ctx.cancel_future(handle);
+        }
+    }
+
+    /// Builds a block of what the Mempool has, keeps it, and proposes it.
+    fn build(&mut self, round: Round, ctx: &mut Context<Self>) {
+        let height = self.height();
+        let created = clock::now().max(self.head.created);
+        let picked = self.links.pick.send(Pick { created }).into_actor(self).map(move |picked, actor, ctx| {
+            let transactions = picked.unwrap_or_else(|error| fatal::stop(format!("the mempool is gone: {error}")));
+            if actor.height() != height || actor.core.is_none() {
+                return;
+            }
+            let block = block::build(&actor.head, round, actor.me.clone(), created, &transactions);
+            let hash = block.header.hash(&actor.links.reader.network());
+            actor.keep_body(hash, block, transactions);
+            actor.step(Input::Built { round, block: hash }, ctx);
+        });
+        ctx.spawn(picked);
+    }
+
+    /// A checked body goes into the log before the core hears of it: the core may vote for it, and
+    /// a vote's block must be at hand after a crash.
+    fn keep_body(&mut self, hash: Hash, block: CompactBlock, transactions: Vec<SharedTransaction>) {
+        self.links.signer.append(self.height(), &LogRecord::block(&block, &transactions));
+        self.bodies.complete(hash, block, transactions);
+    }
+
+    /// Takes a wanted body one step further: known, then assembled, then checked.
+    fn find_body(&mut self, hash: Hash, ctx: &mut Context<Self>) {
+        let Some((wanted, body)) = self.bodies.wanted(&hash) else { return };
+        if body.transactions.is_some() {
+            self.bodies.answered(&hash);
+            return self.step(Input::Body { block: hash, valid: true }, ctx);
+        }
+        let header = &body.block.header;
+        let follows = header.check_follows(&self.head, &self.voters);
+        if let Err(reason) = follows.and_then(|()| header.check_clock(wanted.round, clock::now())) {
+            return self.reject(hash, reason.to_string(), ctx);
+        }
+        let (height, block) = (self.height(), body.block.clone());
+        let assemble = Assemble { hash, block: block.clone(), from: wanted.proposer.clone() };
+        if !self.bodies.begin_assembly(&hash) {
+            return;
+        }
+        let assembled = self.links.assemble.send(assemble).into_actor(self).map(move |answer, actor, ctx| {
+            let answer = answer.unwrap_or_else(|error| fatal::stop(format!("the mempool is gone: {error}")));
+            if actor.height() != height {
+                return;
+            }
+            actor.bodies.end_assembly(&hash);
+            // Given up for another block: the core will ask again if it still wants this one.
+            let Some(transactions) = answer else { return };
+            match actor.check(&block, &transactions) {
+                Ok(()) => {
+                    actor.keep_body(hash, block, transactions);
+                    actor.bodies.answered(&hash);
+                    actor.step(Input::Body { block: hash, valid: true }, ctx);
+                }
+                Err(reason) => actor.reject(hash, reason, ctx),
+            }
+        });
+        ctx.spawn(assembled);
+    }
+
+    fn check(&self, block: &CompactBlock, transactions: &[SharedTransaction]) -> Result<(), String> {
+        let parsed = transactions.iter().map(|transaction| &***transaction);
+        block.header.check_transactions(parsed, &self.registry).map_err(|reason| reason.to_string())?;
+        for transaction in transactions {
+            match self.links.reader.contains(&transaction.id) {
+                Ok(false) => {}
+                Ok(true) => return Err(format!("transaction {} is committed already", transaction.id)),
+                Err(error) => fatal::stop(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn reject(&mut self, hash: Hash, reason: String, ctx: &mut Context<Self>) {
+        warn!("height {}: block {} is not valid: {reason}", self.height(), hash.short());
+        count(&self.metrics.messages_refused, "invalid-block");
+        self.bodies.answered(&hash);
+        self.step(Input::Body { block: hash, valid: false }, ctx);
+    }
+
+    fn on_decided(&mut self, certificate: Certificate, ctx: &mut Context<Self>) {
+        let Some((block, transactions)) = self.bodies.take_complete(&certificate.block) else {
+            fatal::stop(format!("height {} was decided on a block that is not here", self.height()))
+        };
+        let hash = certificate.block;
+        self.commit(DecidedBlock::decided(block.header, hash, certificate, transactions), ctx);
+    }
+
+    fn commit(&mut self, block: DecidedBlock, ctx: &mut Context<Self>) {
+        self.core = None;
+        self.committing = true;
+        self.cancel_timers(ctx);
+        self.cancel_seal(ctx);
+        let committed = self.links.store.send(Commit(Arc::new(block))).into_actor(self).map(|answer, actor, ctx| {
+            match answer {
+                Ok(committed) => actor.on_committed(committed, ctx),
+                Err(error) => fatal::stop(format!("the store is gone: {error}")),
+            }
+        });
+        ctx.spawn(committed);
+    }
+
+    fn on_committed(&mut self, committed: Committed, ctx: &mut Context<Self>) {
+        let head = committed.head.clone();
+        debug!("height {}: block {} with {} transactions", head.height, head.hash.short(), head.transactions);
+        self.metrics.height.set(i64::try_from(head.height.get()).unwrap_or(i64::MAX));
+        self.metrics.transactions_committed.inc_by(head.transactions as u64);
+        self.links.signer.done(HeightDone(head.height));
+        self.committing = false;
+        self.work = false;
+        self.bodies = Bodies::default();
+        self.log.clear();
+        self.head = head;
+        // The Mempool answers with `Work` if it has more. It must hear of every block, so this waits
+        // for a place in its mailbox.
+        let told = self.links.mempool.send(committed).into_actor(self).map(|answer, _, _| {
+            if let Err(error) = answer {
+                fatal::stop(format!("the mempool is gone: {error}"));
+            }
+        });
+        ctx.spawn(told);
+        if let Some((block, reply)) = self.waiting.take() {
+            // Sync may have given up waiting.
+            let _given_up = reply.send(self.take_fetched(block, ctx));
+        }
+        self.early.forget_up_to(self.head.height);
+        if self.early.has(self.height()) {
+            self.start(ctx);
+        } else if self.head.transactions > 0 {
+            self.seal = Some(ctx.run_later(SEAL_AFTER, |actor, ctx| actor.start(ctx)));
+        }
+    }
+
+    fn cancel_seal(&mut self, ctx: &mut Context<Self>) {
+        self.seal.take().map(|seal| ctx.cancel_future(seal));
+    }
+
+    /// Commits a block that others decided, if it holds.
+    fn take_fetched(&mut self, block: CertifiedBlock, ctx: &mut Context<Self>) -> Result<(), String> {
+        if block.block.header.height <= self.head.height {
+            return Ok(());
+        }
+        let network = self.links.reader.network();
+        let block = DecidedBlock::certified(block, &network, &self.head, &self.registry)
+            .map_err(|reason| reason.to_string())?;
+        info!("height {}: got block {} from a peer", self.height(), block.hash.short());
+        self.commit(block, ctx);
+        Ok(())
+    }
+
+    fn take_in(&mut self, checked: CheckedConsensus, ctx: &mut Context<Self>) {
+        match checked {
+            CheckedConsensus::Message(message) => self.step(Input::Message(message), ctx),
+            CheckedConsensus::Body(block) => {
+                let hash = block.header.hash(&self.links.reader.network());
+                self.bodies.arrived(hash, block);
+                self.find_body(hash, ctx);
+            }
+        }
+    }
+}
+
+impl Actor for Consensus {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        if !self.log.is_empty() {
+            info!("height {}: taking up what was interrupted", self.height());
+            self.start(ctx);
+        } else if self.head.transactions > 0 {
+            self.seal = Some(ctx.run_later(SEAL_AFTER, |actor, ctx| actor.start(ctx)));
+        }
+    }
+}
+
+impl Handler<Follow> for Consensus {
+    type Result = ();
+
+    fn handle(&mut self, Follow(sync): Follow, _: &mut Self::Context) {
+        self.sync = Some(sync);
+    }
+}
+
+impl Handler<Work> for Consensus {
+    type Result = ();
+
+    fn handle(&mut self, _: Work, ctx: &mut Self::Context) {
+        self.work = true;
+        self.start(ctx);
+    }
+}
+
+impl Handler<FromPeer<CheckedConsensus>> for Consensus {
+    type Result = ();
+
+    fn handle(&mut self, FromPeer { peer, content }: FromPeer<CheckedConsensus>, ctx: &mut Self::Context) {
+        let height = early::height_of(&content);
+        if height <= self.head.height {
+            return debug!("{peer} speaks of height {height}, which is decided");
+        }
+        if height == self.height() && !self.committing {
+            self.start(ctx);
+            return self.take_in(content, ctx);
+        }
+        // A height just ahead is kept for when this node gets there.
+        let about_to_be_there = self.committing && height == self.height().next();
+        self.early.keep(self.height(), &peer, content);
+        if let (false, Some(sync), Some(decided)) = (about_to_be_there || self.committing, &self.sync, height.previous())
+        {
+            // A full mailbox means that Sync has heard it already.
+            let _told_already = sync.try_send(Behind { peer, height: decided });
+        }
+    }
+}
+
+impl Handler<Fetched> for Consensus {
+    type Result = ResponseActFuture<Self, Result<(), String>>;
+
+    fn handle(&mut self, Fetched(block): Fetched, ctx: &mut Self::Context) -> Self::Result {
+        if !self.committing {
+            let taken = self.take_fetched(block, ctx);
+            return Box::pin(fut::ready(taken));
+        }
+        let (reply, answer) = oneshot::channel();
+        self.waiting = Some((block, reply));
+        let answered = async { answer.await.unwrap_or_else(|_| Err("another block was fetched instead".into())) };
+        Box::pin(answered.into_actor(self))
+    }
+}
+
+impl Handler<GetConsensusStatus> for Consensus {
+    type Result = MessageResult<GetConsensusStatus>;
+
+    fn handle(&mut self, _: GetConsensusStatus, _: &mut Self::Context) -> Self::Result {
+        let status = self.core.as_ref().map(Core::status);
+        let block = self.bodies.proposed();
+        let accepted = |voter: &Identity| {
+            status.as_ref().is_some_and(|status| status.prevotes.get(voter).is_some_and(Option::is_some))
+        };
+        let voters = self.voters.as_slice().iter().map(|voter| voter.identity.clone());
+        let (accepted_by, missing) = voters.partition(accepted);
+        MessageResult(ConsensusStatus {
+            height: self.height(),
+            round: status.as_ref().map(|status| status.round).unwrap_or_default(),
+            block,
+            accepted_by,
+            missing,
+        })
+    }
+}

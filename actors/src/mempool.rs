@@ -1,0 +1,420 @@
+//! The Mempool: the pool of transactions waiting for a block, and their way to the other nodes.
+//!
+//! | in | from | leads to |
+//! |---|---|---|
+//! | `Submit` | Admin | checked by the Verifiers, pooled, gossiped to all in batches |
+//! | `PoolContent::Gossip` | Session | checked, pooled; not passed on: the gateway has sent it to all |
+//! | `Pick`, `Assemble` | Consensus | transactions for a block of ours, or of another's |
+//! | `PoolContent::Get`, `Got` | Session | what a proposal names and a pool lacks |
+//! | `Committed` | Consensus | leaves the pool; what expired is dumped |
+//!
+//! Gossip clocks itself: while one batch is being stamped the next one gathers, so that a lone
+//! transaction leaves at once and a thousand leave under one signature.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use actix::{
+    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, MessageResult, Recipient, ResponseActFuture,
+    ResponseFuture, SpawnHandle, WrapFuture, fut,
+};
+use futures_util::future::join_all;
+use minidlt_protocol::{
+    block::{CompactBlock, SharedTransaction},
+    limits::MAX_BLOCK_BYTES,
+    mempool::Mempool as Pool,
+    merkle,
+    message::{Content, PoolContent, Recipient as To},
+    transaction::{Refusal, TransactionBytes},
+    types::{Hash, Identity, Timestamp},
+};
+use tokio::sync::oneshot;
+
+use crate::{
+    clock, fatal,
+    messages::{
+        consensus::Work,
+        mempool::{Assemble, FindPending, GetMempoolStatus, MempoolStatus, Pick, Submit, Waiting},
+        network::{Class, FromPeer},
+        signer::Stamp,
+        store::Committed,
+        verifier::VerifyTransactions,
+    },
+    metrics::{Metrics, count},
+    store::reader::Reader,
+};
+
+/// Transactions checked in one job, so that a vote's job never waits long behind one.
+const JOB_TRANSACTIONS: usize = 32;
+/// Most transactions at the Verifiers at a time. Beyond it users are told to come back, and peers'
+/// sessions wait.
+const MAX_CHECKING: usize = 8_192;
+/// From here on a peer's session waits until its batch has been checked.
+const PEERS_WAIT_ABOVE: usize = 1_024;
+/// Most bytes of transactions in one gossip message.
+const GOSSIP_BYTES: usize = 512 << 10;
+/// Most bytes waiting to be gossiped; what is over it reaches the others with a proposal.
+const MAX_OUTBOX_BYTES: usize = 64 << 20;
+/// How long a proposal may wait for gossip to bring its transactions before they are asked for.
+const GRACE: Duration = Duration::from_millis(15);
+/// How long until they are asked for again.
+const ASK_AGAIN: Duration = Duration::from_millis(300);
+/// How many dumped transactions are remembered, for answers to their submitters.
+const MAX_DUMPED: usize = 10_000;
+
+/// What the Mempool hands on to.
+pub struct Links {
+    pub verifier: Recipient<VerifyTransactions>,
+    pub signer: Recipient<Stamp>,
+    pub reader: Reader,
+}
+
+/// The actor.
+pub struct Mempool {
+    me: Identity,
+    pool: Pool,
+    links: Links,
+    /// Consensus, once it is there.
+    consensus: Option<Recipient<Work>>,
+    metrics: Arc<Metrics>,
+    checking: usize,
+    outbox: VecDeque<TransactionBytes>,
+    outbox_bytes: usize,
+    stamping: bool,
+    assembling: Option<Assembling>,
+    dumped: BTreeMap<Hash, Timestamp>,
+    dumped_order: VecDeque<Hash>,
+}
+
+/// A proposed block whose transactions are being gathered.
+struct Assembling {
+    hash: Hash,
+    from: Identity,
+    found: Vec<Option<SharedTransaction>>,
+    missing: BTreeMap<Hash, usize>,
+    reply: oneshot::Sender<Vec<SharedTransaction>>,
+    timer: Option<SpawnHandle>,
+}
+
+/// Tells the Mempool whom to wake: Consensus is made after it.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Wake(pub Recipient<Work>);
+
+impl Mempool {
+    pub fn new(me: Identity, pool: Pool, links: Links, metrics: Arc<Metrics>) -> Self {
+        Self {
+            me,
+            pool,
+            links,
+            consensus: None,
+            metrics,
+            checking: 0,
+            outbox: VecDeque::new(),
+            outbox_bytes: 0,
+            stamping: false,
+            assembling: None,
+            dumped: BTreeMap::new(),
+            dumped_order: VecDeque::new(),
+        }
+    }
+
+    /// Has transactions checked, in jobs side by side. The results are in the order given.
+    fn check(
+        &mut self,
+        transactions: Vec<TransactionBytes>,
+        gateway: Option<Identity>,
+    ) -> ResponseActFuture<Self, Vec<Result<SharedTransaction, Refusal>>> {
+        let count = transactions.len();
+        self.checking += count;
+        let jobs = transactions.chunks(JOB_TRANSACTIONS).map(|job| {
+            self.links.verifier.send(VerifyTransactions { transactions: job.to_vec(), gateway: gateway.clone() })
+        });
+        let checked = join_all(jobs).into_actor(self).map(move |answers, actor, _| {
+            actor.checking -= count;
+            answers
+                .into_iter()
+                .flat_map(|answer| {
+                    answer.unwrap_or_else(|error| fatal::stop(format!("the verifiers are gone: {error}")))
+                })
+                .collect()
+        });
+        Box::pin(checked)
+    }
+
+    /// Puts a checked transaction into the pool, and into the block being assembled.
+    fn admit(&mut self, transaction: SharedTransaction) -> Result<Hash, Refusal> {
+        self.offer_to_assembly(&transaction);
+        let id = transaction.id;
+        self.pool.insert(transaction, clock::now())?;
+        Ok(id)
+    }
+
+    fn after_admissions(&mut self) {
+        self.show();
+        if let (false, Some(consensus)) = (self.pool.is_empty(), &self.consensus) {
+            // A full mailbox means that Consensus has been told already.
+            let _already_told = consensus.try_send(Work);
+        }
+    }
+
+    fn show(&self) {
+        self.metrics.mempool_transactions.set(self.pool.len() as i64);
+        self.metrics.mempool_bytes.set(self.pool.bytes() as i64);
+    }
+
+    fn gossip(&mut self, transaction: TransactionBytes) {
+        let size = transaction.as_slice().len();
+        if self.outbox_bytes + size > MAX_OUTBOX_BYTES {
+            count(&self.metrics.frames_dropped, "gossip-outbox-full");
+            return;
+        }
+        self.outbox_bytes += size;
+        self.outbox.push_back(transaction);
+    }
+
+    fn flush_gossip(&mut self, ctx: &mut Context<Self>) {
+        if self.stamping || self.outbox.is_empty() {
+            return;
+        }
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while let Some(transaction) = self.outbox.pop_front() {
+            bytes += transaction.as_slice().len();
+            batch.push(transaction);
+            if bytes >= GOSSIP_BYTES {
+                break;
+            }
+        }
+        self.outbox_bytes -= bytes;
+        self.stamping = true;
+        let stamp =
+            Stamp { recipient: To::All, class: Class::Transactions, content: Content::Pool(PoolContent::Gossip(batch)) };
+        let stamped = self.links.signer.send(stamp).into_actor(self).map(|answer, actor, ctx| {
+            if let Err(error) = answer {
+                fatal::stop(format!("the signer is gone: {error}"));
+            }
+            actor.stamping = false;
+            actor.flush_gossip(ctx);
+        });
+        ctx.spawn(stamped);
+    }
+
+    fn send_to(&self, peer: Identity, content: PoolContent) {
+        let stamp =
+            Stamp { recipient: To::One(peer), class: Class::Transactions, content: Content::Pool(content) };
+        if self.links.signer.try_send(stamp).is_err() {
+            count(&self.metrics.frames_dropped, "signer-full");
+        }
+    }
+
+    fn offer_to_assembly(&mut self, transaction: &SharedTransaction) {
+        let Some(assembling) = &mut self.assembling else { return };
+        if let Some(position) = assembling.missing.remove(&transaction.leaf) {
+            assembling.found[position] = Some(transaction.clone());
+        }
+    }
+
+    fn finish_assembly_if_complete(&mut self, ctx: &mut Context<Self>) {
+        if self.assembling.as_ref().is_none_or(|assembling| !assembling.missing.is_empty()) {
+            return;
+        }
+        let Some(assembling) = self.assembling.take() else { return };
+        if let Some(timer) = assembling.timer {
+            ctx.cancel_future(timer);
+        }
+        // Consensus may have moved on and dropped the other end.
+        let _moved_on = assembling.reply.send(assembling.found.into_iter().flatten().collect());
+    }
+
+    fn drop_assembly(&mut self, ctx: &mut Context<Self>) {
+        if let Some(timer) = self.assembling.take().and_then(|assembling| assembling.timer) {
+            ctx.cancel_future(timer);
+        }
+    }
+
+    fn ask_for_missing(&mut self, ctx: &mut Context<Self>) {
+        let Some(assembling) = &self.assembling else { return };
+        let request =
+            PoolContent::Get { block: assembling.hash, leaves: assembling.missing.keys().copied().collect() };
+        self.send_to(assembling.from.clone(), request);
+        let timer = ctx.run_later(ASK_AGAIN, |actor, ctx| actor.ask_for_missing(ctx));
+        if let Some(assembling) = &mut self.assembling {
+            assembling.timer = Some(timer);
+        }
+    }
+
+    fn dump(&mut self, expired: Vec<SharedTransaction>) {
+        for transaction in expired {
+            self.metrics.transactions_dumped.inc();
+            self.dumped.insert(transaction.id, transaction.expires);
+            self.dumped_order.push_back(transaction.id);
+            if self.dumped_order.len() > MAX_DUMPED {
+                self.dumped_order.pop_front().map(|oldest| self.dumped.remove(&oldest));
+            }
+        }
+    }
+}
+
+impl Actor for Mempool {
+    type Context = Context<Self>;
+}
+
+impl Handler<Wake> for Mempool {
+    type Result = ();
+
+    fn handle(&mut self, Wake(consensus): Wake, _: &mut Self::Context) {
+        self.consensus = Some(consensus);
+    }
+}
+
+impl Handler<Submit> for Mempool {
+    type Result = ResponseActFuture<Self, Vec<Result<Hash, Refusal>>>;
+
+    fn handle(&mut self, Submit(transactions): Submit, _: &mut Self::Context) -> Self::Result {
+        if self.checking + transactions.len() > MAX_CHECKING.max(transactions.len()) {
+            let full = Err(Refusal::MempoolFull("too many transactions are being checked"));
+            return Box::pin(fut::ready(vec![full; transactions.len()]));
+        }
+        let checked = self.check(transactions, Some(self.me.clone())).map(|checked, actor, ctx| {
+            let admitted = checked
+                .into_iter()
+                .map(|checked| {
+                    let transaction = checked?;
+                    let bytes = transaction.bytes.clone();
+                    let id = actor.admit(transaction)?;
+                    actor.gossip(bytes);
+                    Ok(id)
+                })
+                .collect();
+            actor.flush_gossip(ctx);
+            actor.finish_assembly_if_complete(ctx);
+            actor.after_admissions();
+            admitted
+        });
+        Box::pin(checked)
+    }
+}
+
+impl Handler<FromPeer<PoolContent>> for Mempool {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(
+        &mut self,
+        FromPeer { peer, content }: FromPeer<PoolContent>,
+        ctx: &mut Self::Context,
+    ) -> Self::Result {
+        let transactions = match content {
+            PoolContent::Get { block, leaves } => {
+                self.answer_get(peer, block, &leaves);
+                return Box::pin(fut::ready(()));
+            }
+            PoolContent::Gossip(transactions) | PoolContent::Got { transactions, .. } => transactions,
+        };
+        let new: Vec<TransactionBytes> = transactions
+            .into_iter()
+            .filter(|bytes| self.pool.by_leaf(&merkle::leaf_hash(bytes.as_slice())).is_none())
+            .collect();
+        let checked = self.check(new, None).map(|checked, actor, ctx| {
+            for checked in checked {
+                if let Err(refusal) = checked.and_then(|transaction| actor.admit(transaction)) {
+                    count(&actor.metrics.submissions_refused, &format!("gossip-{}", refusal.kind()));
+                }
+            }
+            actor.finish_assembly_if_complete(ctx);
+            actor.after_admissions();
+        });
+        if self.checking > PEERS_WAIT_ABOVE {
+            return Box::pin(checked);
+        }
+        ctx.spawn(checked);
+        Box::pin(fut::ready(()))
+    }
+}
+
+impl Mempool {
+    fn answer_get(&self, peer: Identity, block: Hash, leaves: &[Hash]) {
+        let (mut transactions, mut bytes) = (Vec::new(), 0);
+        for transaction in leaves.iter().filter_map(|leaf| self.pool.by_leaf(leaf)) {
+            bytes += transaction.size();
+            if bytes > MAX_BLOCK_BYTES {
+                break;
+            }
+            transactions.push(transaction.bytes.clone());
+        }
+        if !transactions.is_empty() {
+            self.send_to(peer, PoolContent::Got { block, transactions });
+        }
+    }
+}
+
+impl Handler<Pick> for Mempool {
+    type Result = MessageResult<Pick>;
+
+    fn handle(&mut self, Pick { created }: Pick, _: &mut Self::Context) -> Self::Result {
+        let picked = self.pool.pick(created);
+        // One that was committed while it was being checked has slipped in; it leaves here.
+        let (committed, fresh): (Vec<_>, Vec<_>) =
+            picked.into_iter().partition(|transaction| match self.links.reader.contains(&transaction.id) {
+                Ok(committed) => committed,
+                Err(error) => fatal::stop(error),
+            });
+        for transaction in committed {
+            self.pool.remove(&transaction.id);
+        }
+        MessageResult(fresh)
+    }
+}
+
+impl Handler<Assemble> for Mempool {
+    type Result = ResponseFuture<Option<Vec<SharedTransaction>>>;
+
+    fn handle(&mut self, Assemble { hash, block, from }: Assemble, ctx: &mut Self::Context) -> Self::Result {
+        self.drop_assembly(ctx);
+        let CompactBlock { leaves, .. } = block;
+        let found: Vec<_> = leaves.iter().map(|leaf| self.pool.by_leaf(leaf).cloned()).collect();
+        let missing: BTreeMap<Hash, usize> =
+            leaves.iter().enumerate().filter(|(at, _)| found[*at].is_none()).map(|(at, leaf)| (*leaf, at)).collect();
+        if missing.is_empty() {
+            return Box::pin(std::future::ready(Some(found.into_iter().flatten().collect())));
+        }
+        let (reply, answer) = oneshot::channel();
+        let timer = ctx.run_later(GRACE, |actor, ctx| actor.ask_for_missing(ctx));
+        self.assembling = Some(Assembling { hash, from, found, missing, reply, timer: Some(timer) });
+        Box::pin(async move { answer.await.ok() })
+    }
+}
+
+impl Handler<Committed> for Mempool {
+    type Result = ();
+
+    fn handle(&mut self, Committed { head, block }: Committed, ctx: &mut Self::Context) {
+        for transaction in &block.transactions {
+            self.pool.remove(&transaction.id);
+        }
+        self.drop_assembly(ctx);
+        let expired = self.pool.expire(head.created);
+        self.dump(expired);
+        self.after_admissions();
+    }
+}
+
+impl Handler<FindPending> for Mempool {
+    type Result = MessageResult<FindPending>;
+
+    fn handle(&mut self, FindPending(id): FindPending, _: &mut Self::Context) -> Self::Result {
+        let dumped = || self.dumped.get(&id).map(|expires| Waiting::Dumped { expires: *expires, missing: vec![] });
+        let pending = self.pool.get(&id).map(|transaction| Waiting::Pending(transaction.clone()));
+        MessageResult(pending.or_else(dumped).unwrap_or(Waiting::Unknown))
+    }
+}
+
+impl Handler<GetMempoolStatus> for Mempool {
+    type Result = MessageResult<GetMempoolStatus>;
+
+    fn handle(&mut self, _: GetMempoolStatus, _: &mut Self::Context) -> Self::Result {
+        MessageResult(MempoolStatus { transactions: self.pool.len(), bytes: self.pool.bytes() })
+    }
+}

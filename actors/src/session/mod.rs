@@ -8,7 +8,10 @@ pub mod ended;
 pub mod handshake;
 pub mod queue;
 
-use std::{cell::Cell, rc::Rc, sync::Arc};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use actix::Message;
 use bytes::Bytes;
@@ -53,8 +56,8 @@ pub struct SessionEnded {
 /// The Listener's end of a session.
 pub struct Session {
     pub id: u64,
-    queue: Rc<Queue>,
-    height: Rc<Cell<Height>>,
+    queue: Arc<Queue>,
+    height: Arc<AtomicU64>,
     close: oneshot::Sender<Ended>,
 }
 
@@ -73,8 +76,8 @@ impl Session {
     /// Starts the session's task on this thread.
     pub fn start(id: u64, established: Established, surroundings: Surroundings) -> Self {
         let Established { peer, alive, reader, writer, .. } = established;
-        let queue = Rc::new(Queue::new(surroundings.bounds));
-        let height = Rc::new(Cell::new(alive.height));
+        let queue = Arc::new(Queue::new(surroundings.bounds));
+        let height = Arc::new(AtomicU64::new(alive.height.get()));
         let (close, closed) = oneshot::channel();
         let ended = surroundings.ended.clone();
         let receiving = Receiving {
@@ -105,7 +108,7 @@ impl Session {
 
     /// The height the peer last told.
     pub fn height(&self) -> Height {
-        self.height.get()
+        Height::new(self.height.load(Ordering::Relaxed))
     }
 
     /// Ends it, for this reason. It may have ended by itself already.
@@ -130,7 +133,7 @@ async fn write<W: AsyncWrite + Unpin>(queue: &Queue, mut writer: FrameWriter<W>)
 
 struct Receiving {
     peer: Identity,
-    height: Rc<Cell<Height>>,
+    height: Arc<AtomicU64>,
     surroundings: Surroundings,
     refused: u32,
     log: LogLimit,
@@ -167,7 +170,7 @@ impl Receiving {
             Opened::Pool(content) => routes.pool.send(FromPeer { peer, content }).await?,
             Opened::Sync(content) => {
                 if let SyncContent::Alive(alive) = &content {
-                    self.height.set(alive.height);
+                    self.height.store(alive.height.get(), Ordering::Relaxed);
                 }
                 routes.sync.send(FromPeer { peer, content }).await?;
             }

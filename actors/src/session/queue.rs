@@ -1,6 +1,9 @@
 //! What waits to be sent to one peer: a bounded queue a class, the most urgent first.
 
-use std::{cell::RefCell, collections::VecDeque};
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use bytes::Bytes;
 use minidlt_protocol::limits::MAX_FRAME_BYTES;
@@ -33,22 +36,24 @@ struct Line {
     bytes: usize,
 }
 
-/// Shared by the Listener, which pushes, and the session's writer, on one thread.
+/// Shared by the Listener, which pushes, and the session's writer. Both are on one thread, but the
+/// Listener is made on another and must be able to move: hence a lock, which nobody ever waits for.
 pub struct Queue {
-    lines: RefCell<[Line; Class::ALL.len()]>,
+    lines: Mutex<[Line; Class::ALL.len()]>,
     bounds: Bounds,
     filled: Notify,
 }
 
 impl Queue {
     pub fn new(bounds: Bounds) -> Self {
-        Self { lines: RefCell::default(), bounds, filled: Notify::new() }
+        Self { lines: Mutex::default(), bounds, filled: Notify::new() }
     }
 
     /// `false` where it does not fit and was dropped.
     pub fn push(&self, class: Class, frame: Bytes) -> bool {
         let bound = self.bounds[class as usize];
-        let line = &mut self.lines.borrow_mut()[class as usize];
+        let mut lines = self.lines();
+        let line = &mut lines[class as usize];
         if line.frames.len() >= bound.frames || line.bytes + frame.len() > bound.bytes {
             return false;
         }
@@ -60,11 +65,15 @@ impl Queue {
 
     /// The most urgent, if any waits.
     pub fn try_pop(&self) -> Option<Bytes> {
-        let mut lines = self.lines.borrow_mut();
+        let mut lines = self.lines();
         let line = lines.iter_mut().find(|line| !line.frames.is_empty())?;
         let frame = line.frames.pop_front()?;
         line.bytes -= frame.len();
         Some(frame)
+    }
+
+    fn lines(&self) -> MutexGuard<'_, [Line; Class::ALL.len()]> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until there may be something. One waiter only.

@@ -20,13 +20,13 @@ use minidlt_actors::{
 };
 use minidlt_protocol::{
     block::Head,
+    consensus::Wire,
     crypto::SecretKey,
     genesis::{Genesis, Timeouts},
-    message::{ConsensusContent, Content, PoolContent, Recipient, SyncContent},
+    message::{CheckedConsensus, ConsensusContent, Content, PoolContent, Recipient, SyncContent},
     registry::{Node, NodeRole, Organisation, Registry, Role, User},
-    types::{Hash, Height, Identity, Timestamp},
-    verified::Verified,
-    vote::ConsensusMode,
+    types::{Hash, Height, Identity, Round, Timestamp},
+    vote::{ConsensusMode, Phase, SignedVote, Vote},
 };
 use tempfile::TempDir;
 use tokio::{
@@ -57,7 +57,7 @@ pub fn key(n: usize) -> SecretKey {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Heard {
     Pool(Identity, PoolContent),
-    Consensus(Identity, ConsensusContent),
+    Consensus(Identity, CheckedConsensus),
     Sync(Identity, SyncContent),
     Changed(Identity, bool),
 }
@@ -81,10 +81,10 @@ impl Handler<FromPeer<PoolContent>> for Ear {
     }
 }
 
-impl Handler<FromPeer<Verified<ConsensusContent>>> for Ear {
+impl Handler<FromPeer<CheckedConsensus>> for Ear {
     type Result = ();
-    fn handle(&mut self, FromPeer { peer, content }: FromPeer<Verified<ConsensusContent>>, _: &mut Self::Context) {
-        self.hear(Heard::Consensus(peer, content.into_inner()));
+    fn handle(&mut self, FromPeer { peer, content }: FromPeer<CheckedConsensus>, _: &mut Self::Context) {
+        self.hear(Heard::Consensus(peer, content));
     }
 }
 
@@ -267,11 +267,9 @@ pub fn gossip(bytes: &[u8]) -> Content {
     Content::Pool(PoolContent::Gossip(vec![bytes.to_vec().into()]))
 }
 
-pub fn wire(bytes: &[u8]) -> Content {
-    Content::Consensus(ConsensusContent::Wire(serde_bytes_of(bytes)))
-}
-
-/// `ByteBuf` without naming its crate.
-fn serde_bytes_of<T: From<Vec<u8>>>(bytes: &[u8]) -> T {
-    bytes.to_vec().into()
+/// A prevote of node `voter` for nothing, signed with this key.
+pub fn vote(network: Hash, voter: usize, key: &SecretKey) -> Content {
+    let vote = Vote { phase: Phase::Prevote, height: Height::new(1), round: Round::ZERO, block: None };
+    let signature = key.sign(&vote.digest(&network));
+    Content::Consensus(ConsensusContent::Wire(Wire::Vote(SignedVote { voter: identity(voter), vote, signature })))
 }

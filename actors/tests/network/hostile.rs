@@ -16,7 +16,7 @@ use tokio_openssl::SslStream;
 
 use crate::{
     certificates::Ca,
-    cluster::{Heard, Network, TestNode, gossip, identity, key, limits, wire},
+    cluster::{Heard, Network, TestNode, gossip, identity, key, limits, vote},
     raw::{Raw, alive, stamped, stamped_at, still_serving},
 };
 
@@ -189,19 +189,22 @@ async fn messages_that_do_not_hold_are_passed_over_and_too_many_end_the_session(
     let mut raw = Raw::join(&network, 0, 1).await;
     victim.hear_change(0, true).await;
     let to_all = |content: &Content, n| stamped(id, me.clone(), Recipient::All, content, &key(n));
+    let said = &vote(id, 0, &key(0));
     let early = clock::now().plus_millis(31_000);
-    let mut flipped = to_all(&wire(b"vote"), 0);
+    let mut flipped = to_all(said, 0);
     *flipped.last_mut().unwrap() ^= 1;
     let cases = [
         (vec![], "malformed"),
         (vec![0x42; 1000], "malformed"),
         // Of another session: node 2 said it, to all; node 0 forwards it as it is.
-        (stamped(id, identity(2), Recipient::All, &wire(b"vote"), &key(2)), "other-sender"),
-        (stamped(id, me.clone(), Recipient::One(identity(2)), &wire(b"vote"), &key(0)), "other-recipient"),
-        (stamped_at(id, me.clone(), Recipient::All, &wire(b"vote"), &key(0), early), "time-window"),
-        (to_all(&wire(b"vote"), 2), "bad-signature"),
+        (stamped(id, identity(2), Recipient::All, said, &key(2)), "other-sender"),
+        (stamped(id, me.clone(), Recipient::One(identity(2)), said, &key(0)), "other-recipient"),
+        (stamped_at(id, me.clone(), Recipient::All, said, &key(0), early), "time-window"),
+        (to_all(said, 2), "bad-signature"),
         (flipped, "bad-signature"),
-        (stamped(Hash::ZERO, me.clone(), Recipient::All, &wire(b"vote"), &key(0)), "bad-signature"),
+        (stamped(Hash::ZERO, me.clone(), Recipient::All, said, &key(0)), "bad-signature"),
+        // Its own stamp, but a vote it made up in another's name.
+        (to_all(&vote(id, 2, &key(0)), 0), "bad-content"),
     ];
     for (frame, reason) in &cases {
         raw.send(frame).await;

@@ -9,7 +9,7 @@ mod signing;
 
 use std::time::Duration;
 
-use cluster::{Heard, Network, gossip, identity, limits, wire};
+use cluster::{Heard, Network, gossip, identity, key, limits, vote};
 use minidlt_actors::messages::network::{Class, GetPeers, PeerState};
 use minidlt_protocol::{
     codec,
@@ -32,7 +32,7 @@ async fn four_nodes_connect_and_hear_each_other() {
             missing.retain(|peer| heard != Heard::Changed(peer.clone(), true));
         }
     }
-    nodes[2].stamp(Recipient::All, Class::Vote, wire(b"vote")).await;
+    nodes[2].stamp(Recipient::All, Class::Vote, vote(network.id(), 2, &key(2))).await;
     for n in [0, 1, 3] {
         let Heard::Consensus(peer, _) = nodes[n].hear(|heard| matches!(heard, Heard::Consensus(..))).await else {
             unreachable!()
@@ -100,7 +100,7 @@ async fn a_vote_overtakes_what_waits_and_what_does_not_fit_is_counted() {
     for _ in 0..SENT {
         one.stamp(Recipient::All, Class::Transactions, gossip(&vec![0; EACH])).await;
     }
-    one.stamp(Recipient::All, Class::Vote, wire(b"vote")).await;
+    one.stamp(Recipient::All, Class::Vote, vote(network.id(), 1, &key(1))).await;
     // Answered only once the frames before it are queued: one mailbox, in order.
     one.listener.send(GetPeers).await.unwrap();
     cluster::counted(&one.metrics.frames_dropped, "transactions").await;

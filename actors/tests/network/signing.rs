@@ -10,14 +10,14 @@ use minidlt_actors::{
 };
 use minidlt_protocol::{
     crypto::Signature,
-    message::Recipient,
+    message::{Content, Recipient},
     types::{Hash, Height, Round},
     vote::{Phase, Proposal, Vote},
 };
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
-use crate::cluster::{identity, key, wire};
+use crate::cluster::{identity, key};
 
 const NETWORK: Hash = Hash::from_bytes([9; 32]);
 
@@ -66,7 +66,7 @@ impl Desk {
 
     /// Sends something that must not leave before all of the above is on disk.
     async fn publish(&mut self) {
-        let stamp = Stamp { recipient: Recipient::All, class: Class::Vote, content: wire(b"vote") };
+        let stamp = Stamp { recipient: Recipient::All, class: Class::Vote, content: Content::Text("a vote".into()) };
         self.signer.send(stamp).await.unwrap();
         assert_eq!(self.sent.recv().await.unwrap().class, Class::Vote);
     }

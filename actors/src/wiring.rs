@@ -162,7 +162,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         stop: stop.clone(),
         verify: Arc::new(move || {
             let height = verified.head().height;
-            let first_bad = store::verify(&verified).err();
+            let first_bad = store::verify::verify(&verified).err();
             let first_bad = first_bad.map(|bad| BadBlock { height: bad.height, reason: bad.what });
             Ok(Verification { height, first_bad })
         }),

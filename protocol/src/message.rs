@@ -131,7 +131,7 @@ pub enum MessageError {
     #[error("the signature of {sender}: {reason}")]
     Signature { sender: Identity, reason: CryptoError },
     #[error("what {sender} forwards does not hold: {reason}")]
-    Content { sender: Identity, reason: String },
+    Content { sender: Identity, reason: WireError },
 }
 
 impl MessageError {

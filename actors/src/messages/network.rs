@@ -3,9 +3,8 @@
 use actix::Message;
 use bytes::Bytes;
 use minidlt_protocol::{
-    message::{ConsensusContent, PoolContent, Recipient, SyncContent},
+    message::{CheckedConsensus, PoolContent, Recipient, SyncContent},
     types::{Height, Identity},
-    verified::Verified,
 };
 use serde::Serialize;
 
@@ -20,7 +19,7 @@ pub struct Routes {
     /// Opens the largest frames.
     pub bulk: actix::Recipient<Open>,
     pub pool: actix::Recipient<FromPeer<PoolContent>>,
-    pub consensus: actix::Recipient<FromPeer<Verified<ConsensusContent>>>,
+    pub consensus: actix::Recipient<FromPeer<CheckedConsensus>>,
     pub sync: actix::Recipient<FromPeer<SyncContent>>,
     pub changed: actix::Recipient<PeerChanged>,
 }

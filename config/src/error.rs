@@ -116,7 +116,7 @@ pub enum Problem {
         "{} has the public key {found}, but the genesis gives {identity} the key {expected}; use the key made for it",
         path.display()
     )]
-    WrongKey { path: PathBuf, identity: Identity, found: PublicKey, expected: PublicKey },
+    WrongKey { path: PathBuf, identity: Identity, found: Box<PublicKey>, expected: Box<PublicKey> },
     #[error("{} is the key of {owner}, not of {identity}; use the key made for it", path.display())]
     ForeignKey { path: PathBuf, identity: Identity, owner: Identity },
 

@@ -121,7 +121,7 @@ fn check_key(path: PathBuf, identity: &Identity, key: &SecretKey, genesis: &Gene
     let (found, identity) = (key.public_key(), identity.clone());
     match genesis.users.iter().find(|user| user.identity() == identity) {
         Some(user) if user.public_key != found => {
-            Err(Problem::WrongKey { path, identity, found, expected: user.public_key })
+            Err(Problem::WrongKey { path, identity, found: Box::new(found), expected: Box::new(user.public_key) })
         }
         _ => Ok(()),
     }

@@ -1,6 +1,6 @@
 //! What is done now and then about transactions that nothing was heard of.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use minidlt_protocol::types::{Hash, Timestamp};

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    block::{BlockError, Header},
+    block::Header,
+    codec::clip,
     genesis::Genesis,
     merkle,
     state::{Outcome, ResultLeaf},
@@ -97,10 +98,17 @@ pub enum ReceiptError {
     Inclusion,
     #[error("result_inclusion: the path does not lead from the result to the next block's results_root")]
     ResultInclusion,
-    #[error("{which}.certificate: {reason}")]
-    Certificate { which: &'static str, reason: CertificateError },
-    #[error("{which}.header: {reason}")]
-    Header { which: &'static str, reason: BlockError },
+    #[error("{which}.{reason}")]
+    Header { which: &'static str, reason: HeaderError },
+}
+
+/// What is wrong with one of a receipt's certified headers.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum HeaderError {
+    #[error("{what}: {found}, expected {expected}")]
+    Mismatch { what: &'static str, found: String, expected: String },
+    #[error("certificate: {0}")]
+    Certificate(CertificateError),
 }
 
 fn same<T: PartialEq + std::fmt::Display>(what: &'static str, found: &T, expected: &T) -> Result<(), ReceiptError> {
@@ -123,10 +131,12 @@ impl Receipt {
         if text.len() > MAX_RECEIPT_BYTES {
             return Err(ReceiptError::Oversized { size: text.len() });
         }
-        let receipt: Self = serde_json::from_str(text).map_err(|error| ReceiptError::Malformed(error.to_string()))?;
+        let receipt: Self =
+            serde_json::from_str(text).map_err(|error| ReceiptError::Malformed(clip(&error.to_string())))?;
         let spelled = receipt.to_text();
         if spelled != text {
-            let differ = spelled.lines().zip(text.lines()).take_while(|(ours, theirs)| ours == theirs).count();
+            let (ours, theirs) = (spelled.split('\n'), text.split('\n'));
+            let differ = ours.zip(theirs).take_while(|(ours, theirs)| ours == theirs).count();
             return Err(ReceiptError::Spelling { line: differ + 1 });
         }
         Ok(receipt)
@@ -138,8 +148,9 @@ impl Receipt {
         let voters = registry.voters();
         same("minidlt_receipt", &self.minidlt_receipt, &RECEIPT_VERSION)?;
         same("network", &self.network, &network)?;
-        self.block.verify("block", &network, &voters)?;
-        self.next.verify("next", &network, &voters)?;
+        for (which, header) in [("block", &self.block), ("next", &self.next)] {
+            header.verify(&network, &voters).map_err(|reason| ReceiptError::Header { which, reason })?;
+        }
         same("height", &self.height, &self.block.header.height)?;
         same("next.header.height", &self.next.header.height, &self.height.next())?;
         same("next.header.previous", &self.next.header.previous, &self.block.hash)?;
@@ -178,12 +189,16 @@ impl CertifiedHeader {
         Self { hash: header.hash(network), header, certificate }
     }
 
-    fn verify(&self, which: &'static str, network: &Hash, voters: &Voters) -> Result<(), ReceiptError> {
-        let hash = self.header.hash(network);
-        same(if which == "block" { "block.hash" } else { "next.hash" }, &self.hash, &hash)?;
-        same("certificate.block", &self.certificate.block, &hash)?;
-        same("certificate.height", &self.certificate.height, &self.header.height)?;
-        same("certificate.signatures", &self.certificate.signatures.len(), &voters.quorum())?;
-        self.certificate.verify(network, voters).map_err(|reason| ReceiptError::Certificate { which, reason })
+    fn verify(&self, network: &Hash, voters: &Voters) -> Result<(), HeaderError> {
+        let (hash, certificate) = (self.header.hash(network), &self.certificate);
+        let compare = |what, found: String, expected: String| {
+            if found == expected { Ok(()) } else { Err(HeaderError::Mismatch { what, found, expected }) }
+        };
+        compare("hash", self.hash.to_string(), hash.to_string())?;
+        compare("certificate.block", certificate.block.to_string(), hash.to_string())?;
+        compare("certificate.height", certificate.height.to_string(), self.header.height.to_string())?;
+        let (count, quorum) = (certificate.signatures.len(), voters.quorum());
+        compare("certificate.signatures (how many)", count.to_string(), quorum.to_string())?;
+        certificate.verify(network, voters).map_err(HeaderError::Certificate)
     }
 }

@@ -111,11 +111,14 @@ pub enum Table {
     Keys,
 }
 
+/// A key and its value.
+pub type Entry = (Vec<u8>, Vec<u8>);
+
 /// Where the state is read from: a snapshot of a store.
 pub trait StateReader {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StateError>;
     /// The entry with the greatest key that is not above `key`.
-    fn floor(&self, table: Table, key: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, StateError>;
+    fn floor(&self, table: Table, key: &[u8]) -> Result<Option<Entry>, StateError>;
 }
 
 /// The state could not be read, or does not hold together.
@@ -157,7 +160,7 @@ pub fn genesis_head(genesis: &Genesis) -> Result<(Head, StateUpdate), StateError
         fn get(&self, _: Table, _: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
             Ok(None)
         }
-        fn floor(&self, _: Table, _: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, StateError> {
+        fn floor(&self, _: Table, _: &[u8]) -> Result<Option<Entry>, StateError> {
             Ok(None)
         }
     }

@@ -20,6 +20,7 @@ mod open;
 pub mod reader;
 mod receipts;
 mod schema;
+pub mod verify;
 mod writer;
 
 use std::sync::{Mutex, PoisonError};

@@ -3,10 +3,16 @@
 
 mod bench;
 mod blocks;
+mod check_config;
 mod compare;
+mod flags;
+mod init;
+mod keygen;
 mod receipt;
+mod start;
 mod status;
 mod submit;
+mod verify;
 mod verify_receipt;
 mod watch;
 
@@ -31,12 +37,17 @@ macro_rules! commands {
 }
 
 commands! {
+    Init(init::Init),
+    Start(start::Start),
+    Keygen(keygen::Keygen),
+    CheckConfig(check_config::CheckConfig),
     Submit(submit::Submit),
     Status(status::StatusCommand),
     Blocks(blocks::Blocks),
     Watch(watch::Watch),
     Compare(compare::Compare),
     Receipt(receipt::ReceiptCommand),
+    Verify(verify::Verify),
     VerifyReceipt(verify_receipt::VerifyReceipt),
     Bench(bench::Bench),
 }

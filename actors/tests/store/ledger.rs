@@ -1,6 +1,4 @@
-//! The Store: opening, committing, reading.
-
-mod store_support;
+//! Opening, committing, reading.
 
 use std::{
     fs,
@@ -17,8 +15,9 @@ use minidlt_protocol::{
     state::genesis_head,
     types::{Hash, Height, Timestamp},
 };
-use store_support::{Network, certified, identity};
 use tempfile::tempdir;
+
+use crate::support::{self, Network, certified, identity};
 
 #[test]
 fn a_new_ledger_is_at_genesis_and_comes_back_as_it_was_left() {
@@ -184,7 +183,7 @@ fn a_directory_that_is_not_this_nodes_ledger_is_refused_in_one_line() {
     drop(reader);
 
     let mut foreign = settings.clone();
-    foreign.genesis = Arc::new(store_support::genesis("another"));
+    foreign.genesis = Arc::new(support::genesis("another"));
     assert!(matches!(refused(foreign), OpenError::OtherNetwork { .. }));
     let mut neighbour = settings.clone();
     neighbour.node = identity(1);

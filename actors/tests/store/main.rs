@@ -1,0 +1,7 @@
+//! The Store, from outside: one binary, so that RocksDB is linked once.
+
+mod actor;
+mod ledger;
+mod scale;
+mod support;
+mod verify;

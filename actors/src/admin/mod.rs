@@ -10,10 +10,10 @@
 //!
 //! Handlers hold no state of the ledger: they ask its actors by message and read its snapshots.
 
-mod admin;
 mod auth;
 mod blocks;
 mod body;
+mod control;
 mod events;
 mod exact;
 pub mod health;

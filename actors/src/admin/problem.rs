@@ -7,10 +7,7 @@ use actix_web::{
     Error, HttpResponse, HttpResponseBuilder, ResponseError,
     body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
-    http::{
-        Method, StatusCode,
-        header::{self, HeaderValue},
-    },
+    http::{Method, StatusCode, header},
     middleware::Next,
     web,
 };
@@ -220,12 +217,8 @@ pub async fn finish(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let held = request.request().clone();
     let response = match state.requests.try_acquire() {
-        Ok(_under_way) => match next.call(request).await {
-            Ok(response) => response.map_into_boxed_body(),
-            Err(error) => ServiceResponse::new(held, error.error_response()),
-        },
+        Ok(_under_way) => next.call(request).await?.map_into_boxed_body(),
         Err(_) => {
             let limit = state.api.limits.requests;
             let problem =
@@ -253,7 +246,7 @@ fn explain(response: ServiceResponse) -> ServiceResponse {
     let request = response.request();
     let mut problem = Problem::of_status(response.status(), request.path(), request.method()).error_response();
     if let Some(allow) = allow {
-        problem.headers_mut().insert(header::ALLOW, HeaderValue::from(allow));
+        problem.headers_mut().insert(header::ALLOW, allow);
     }
     response.into_response(problem)
 }

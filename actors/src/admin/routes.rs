@@ -6,7 +6,7 @@ use actix_web::{
     web,
 };
 
-use super::{admin, blocks, events, openapi, prepare, problem::Problem, registry, status, submit, transactions};
+use super::{blocks, control, events, openapi, prepare, problem::Problem, registry, status, submit, transactions};
 
 /// The first path that matches is taken, so fixed ones stand before those with a variable.
 pub fn table() -> Vec<(&'static str, Method, Route)> {
@@ -23,11 +23,11 @@ pub fn table() -> Vec<(&'static str, Method, Route)> {
         ("/v1/organisations", Method::GET, web::get().to(registry::organisations)),
         ("/v1/policies", Method::GET, web::get().to(registry::policies)),
         ("/v1/events", Method::GET, web::get().to(events::get)),
-        ("/v1/admin/stop", Method::POST, web::post().to(admin::stop)),
-        ("/v1/admin/message", Method::POST, web::post().to(admin::message)),
-        ("/v1/admin/log-level", Method::PUT, web::put().to(admin::log_level)),
-        ("/v1/admin/verify", Method::POST, web::post().to(admin::verify)),
-        ("/v1/admin/compare", Method::POST, web::post().to(admin::compare)),
+        ("/v1/admin/stop", Method::POST, web::post().to(control::stop)),
+        ("/v1/admin/message", Method::POST, web::post().to(control::message)),
+        ("/v1/admin/log-level", Method::PUT, web::put().to(control::log_level)),
+        ("/v1/admin/verify", Method::POST, web::post().to(control::verify)),
+        ("/v1/admin/compare", Method::POST, web::post().to(control::compare)),
         ("/v1/openapi.json", Method::GET, web::get().to(openapi::get)),
     ]
 }

@@ -7,9 +7,10 @@ use minidlt_protocol::{
     block::{Block, CertifiedBlock, DecidedBlock, Head, build},
     crypto::SecretKey,
     genesis::{Genesis, Timeouts},
+    merkle,
     registry::{Node, NodeRole, Organisation, Policy, Registry, Role, User},
     transaction::{Body, Content, Operation, SignedTransaction, Transaction},
-    types::{Hash, Identity, Name, Round, Timestamp},
+    types::{Hash, Height, Identity, Name, Round, Timestamp},
     vote::{Certificate, CommitSignature, ConsensusMode},
 };
 
@@ -112,12 +113,19 @@ impl Network {
         let proposer = voters.proposer(head.height.next(), Round::ZERO).unwrap().identity.clone();
         let header = build(head, Round::ZERO, proposer, head.created.plus_millis(10), &transactions).header;
         let hash = header.hash(&self.id);
-        let certificate = self.certify(&header.height, hash);
+        let certificate = self.certify(header.height, hash);
         DecidedBlock::decided(header, hash, certificate, transactions)
     }
 
-    fn certify(&self, height: &minidlt_protocol::types::Height, block: Hash) -> Certificate {
-        let mut certificate = Certificate { height: *height, round: Round::ZERO, block, signatures: vec![] };
+    /// A block as a quorum would certify it that did not look at its transactions.
+    pub fn collude(&self, mut block: Block) -> CertifiedBlock {
+        block.header.transactions_root = merkle::root(&block.leaves());
+        let certificate = self.certify(block.header.height, block.header.hash(&self.id));
+        CertifiedBlock { block, certificate }
+    }
+
+    fn certify(&self, height: Height, block: Hash) -> Certificate {
+        let mut certificate = Certificate { height, round: Round::ZERO, block, signatures: vec![] };
         let digest = certificate.vote().digest(&self.id);
         let absent = (height.get() % u64::from(NODES)) as u8;
         certificate.signatures = (0..NODES)

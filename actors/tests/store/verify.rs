@@ -12,9 +12,14 @@ use minidlt_actors::store::{
     verify::{Summary, VerifyError, verify, verify_directory},
 };
 use minidlt_protocol::{
-    codec, merkle,
+    block::{DecidedBlock, Head},
+    codec,
+    crypto::Signature,
+    merkle,
     receipt::Receipt,
-    types::{Hash, Height},
+    transaction::SignedTransaction,
+    types::{Hash, Height, Identity},
+    vote::Certificate,
 };
 use rocksdb::{DB, IteratorMode, Options};
 use tempfile::{TempDir, tempdir};
@@ -102,7 +107,9 @@ impl Ledger {
     }
 }
 
-fn rows(db: &DB, family: &str) -> Vec<(Box<[u8]>, Box<[u8]>)> {
+type Row = (Box<[u8]>, Box<[u8]>);
+
+fn rows(db: &DB, family: &str) -> Vec<Row> {
     db.iterator_cf(db.cf_handle(family).unwrap(), IteratorMode::Start).map(Result::unwrap).collect()
 }
 
@@ -172,9 +179,9 @@ fn forged_entries_that_hold_together_are_noticed() {
         db.put_cf(db.cf_handle(family).unwrap(), key, value).unwrap();
     };
     for (key, value) in [
-        ("head", codec::encode(&minidlt_protocol::block::Head { state_root: Hash::ZERO, ..head.clone() })),
+        ("head", codec::encode(&Head { state_root: Hash::ZERO, ..head.clone() })),
         ("network", codec::encode(&Hash::ZERO)),
-        ("node", codec::encode(&"stranger@Org01".parse::<minidlt_protocol::types::Identity>().unwrap())),
+        ("node", codec::encode(&"stranger@Org01".parse::<Identity>().unwrap())),
     ] {
         let kept = rows(&ledger.raw(), "default").into_iter().find(|(found, _)| **found == *key.as_bytes()).unwrap().1;
         put(&ledger, "default", key.as_bytes(), &seal(value));
@@ -196,7 +203,7 @@ fn a_certificate_by_too_few_or_by_one_twice_is_noticed() {
     let db = ledger.raw();
     let (handle, key) = (db.cf_handle("certificates").unwrap(), 3u64.to_be_bytes());
     let kept = db.get_cf(handle, key).unwrap().unwrap();
-    let good: minidlt_protocol::vote::Certificate = codec::decode(&kept, kept.len()).unwrap();
+    let good: Certificate = codec::decode(&kept, kept.len()).unwrap();
     let mut few = good.clone();
     few.signatures.pop();
     let mut twice = few.clone();
@@ -212,6 +219,25 @@ fn a_certificate_by_too_few_or_by_one_twice_is_noticed() {
         let found = ledger.found("certificates", &key, expected);
         assert!(found.contains(expected), "{found}");
     }
+}
+
+/// A quorum vouches for the signatures it checked; the verification takes nobody's word for it.
+#[test]
+fn an_authors_bad_signature_is_noticed_though_a_quorum_let_it_through() {
+    let (dir, mut network) = (tempdir().unwrap(), Network::new());
+    let (mut writer, reader) = network.open(dir.path()).unwrap();
+    network.grow(&mut writer, &reader, 2, 3);
+    let mut block = network.next(&reader.head(), 3).block();
+    let mut signed: SignedTransaction = codec::decode(block.transactions[1].as_slice(), usize::MAX).unwrap();
+    signed.signature = Signature::from_bytes([1; 64]);
+    block.transactions[1] = (&signed).into();
+    let certified = network.collude(block);
+    let decided = DecidedBlock::certified(certified, &network.id, &reader.head(), &network.registry).unwrap();
+    writer.commit(&decided).unwrap();
+    network.grow(&mut writer, &reader, 2, 3);
+    let bad = verify(&reader).expect_err("a forged signature");
+    assert_eq!(bad.height, Height::new(3));
+    assert!(bad.what.starts_with("transaction 1: the author's signature"), "{bad}");
 }
 
 #[test]
@@ -271,6 +297,37 @@ fn a_damaged_log_is_not_taken_for_a_shorter_chain() {
     fs::write(&path, bytes).unwrap();
     println!("{}", verify_directory(dir.path(), &network.genesis).expect_err("the log is damaged"));
     println!("{}", network.open(dir.path()).err().expect("the log is damaged"));
+}
+
+/// What a process killed in the middle of a write leaves: the log ends anywhere in its last part.
+#[test]
+fn a_log_cut_off_anywhere_opens_at_a_whole_block() {
+    let (dir, mut network) = (tempdir().unwrap(), Network::new());
+    let whole = dir.path().join("whole");
+    let (mut writer, reader) = network.open(&whole).unwrap();
+    let blocks = network.grow(&mut writer, &reader, 5, 2);
+    drop((writer, reader));
+    let kept = files(&whole);
+    let (log, bytes) = kept.iter().find(|(path, _)| path.extension().is_some_and(|end| end == "log")).unwrap();
+    let mut dice = Dice(SEED);
+    let mut heads = BTreeMap::<u64, u32>::new();
+    for case in 0..40 {
+        let cut = dir.path().join(format!("cut{case}"));
+        fs::create_dir(&cut).unwrap();
+        for (path, bytes) in &kept {
+            fs::write(cut.join(path.file_name().unwrap()), bytes).unwrap();
+        }
+        fs::write(cut.join(log.file_name().unwrap()), &bytes[..dice.below(bytes.len())]).unwrap();
+        let (mut writer, reader) = network.open(&cut).unwrap();
+        let height = reader.head().height.get();
+        let summary = verify(&reader).unwrap();
+        assert_eq!(summary.transactions, 2 * height);
+        *heads.entry(height).or_default() += 1;
+        // And what was decided since is taken again.
+        blocks[height as usize..].iter().for_each(|block| drop(writer.commit(block).unwrap()));
+        assert_eq!(verify(&reader).unwrap().head.height, Height::new(5));
+    }
+    println!("heads after the log was cut off: {heads:?}");
 }
 
 #[test]

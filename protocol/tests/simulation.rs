@@ -50,6 +50,7 @@ fn add(sum: &mut Report, report: Report) {
     sum.abstentions += report.abstentions;
     sum.accusations += report.accusations;
     sum.caught_up += report.caught_up;
+    sum.replays += report.replays;
     sum.ended_at = sum.ended_at.max(report.ended_at);
     sum.violations.extend(report.violations);
 }
@@ -116,11 +117,41 @@ fn spell(seed: u64, mode: ConsensusMode, kind: SpellKind) -> Plan {
 /// The checker has teeth: shells that are wrong in the two ways that matter are caught.
 #[test]
 fn a_shell_that_breaks_its_promise_is_caught() {
-    for shell in [Shell::SkipsSync, Shell::ForgetsLog] {
-        let mut sum = Report::default();
-        (0..40).for_each(|seed| add(&mut sum, run(Plan { shell, ..Plan::rough(seed, 4, Bft) })));
-        let twice = sum.violations.iter().filter(|one| matches!(one, Violation::DoubleVote { .. })).count();
-        println!("{shell:?}: {} crashes, {twice} double votes, {} violations", sum.crashes, sum.violations.len());
-        assert!(twice > 0, "{shell:?} was not caught");
+    for shell in [Shell::SkipsSync, Shell::ForgetsAll] {
+        let sum = wrong(shell);
+        assert!(double_votes(&sum) > 0, "{shell:?} was not caught");
     }
+}
+
+/// More liars than bft bears make forks, and the checker sees them.
+#[test]
+fn too_many_liars_fork_the_ledger() {
+    let mut sum = Report::default();
+    (0..40).for_each(|seed| add(&mut sum, run(Plan { liars: 2, ..Plan::rough(seed, 4, Bft) })));
+    println!("2 liars of 4: {} forks", forks(&sum));
+    assert!(forks(&sum) > 0);
+}
+
+/// A node that has lost its log is a broken node. Its signer still keeps it from lying.
+#[test]
+fn a_signer_that_remembers_keeps_a_node_without_a_log_from_voting_twice() {
+    let sum = wrong(Shell::ForgetsLog);
+    assert_eq!(double_votes(&sum), 0);
+    assert!(sum.abstentions > 0);
+}
+
+fn wrong(shell: Shell) -> Report {
+    let mut sum = Report::default();
+    (0..40).for_each(|seed| add(&mut sum, run(Plan { shell, ..Plan::rough(seed, 4, Bft) })));
+    let (crashes, refused, twice) = (sum.crashes, sum.abstentions, double_votes(&sum));
+    println!("{shell:?}: {crashes} crashes, {twice} double votes, {} forks, {refused} signatures refused", forks(&sum));
+    sum
+}
+
+fn double_votes(sum: &Report) -> usize {
+    sum.violations.iter().filter(|one| matches!(one, Violation::DoubleVote { .. })).count()
+}
+
+fn forks(sum: &Report) -> usize {
+    sum.violations.iter().filter(|one| matches!(one, Violation::Fork { .. })).count()
 }

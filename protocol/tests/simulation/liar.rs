@@ -26,12 +26,15 @@ pub fn twist(
     known: &[Hash],
     head: Hash,
     node: usize,
+    to: usize,
 ) -> (Option<Wire>, Option<Block>) {
     match honest {
         _ if rng.chance(150) => (None, None),
         Wire::Vote(signed) if signed.voter == *me && rng.chance(600) => {
-            let block = match rng.below(3) {
+            let block = match rng.below(6) {
                 0 => None,
+                // With two faces: all liars tell the even nodes one thing and the odd ones another.
+                2.. if !known.is_empty() => Some(known[to % 2 % known.len()]),
                 1 if !known.is_empty() => Some(*rng.pick(known)),
                 _ => Some(Hash::from_bytes([rng.below(256) as u8; 32])),
             };
@@ -39,7 +42,7 @@ pub fn twist(
         }
         Wire::Proposal(signed) if signed.proposer == *me && rng.chance(500) => {
             let height = signed.proposal.height;
-            let body = Block { height, proposer: node, previous: head, nonce: rng.below(3), good: rng.chance(500) };
+            let body = Block { height, proposer: node, previous: head, nonce: to as u64 % 2, good: rng.chance(800) };
             let polka_round = (signed.proposal.round > Round::ZERO && rng.chance(300)).then_some(Round::ZERO);
             let proposal = Proposal { block: body.hash(), polka_round, ..signed.proposal.clone() };
             let signature = key.sign(&proposal.digest(&NETWORK));

@@ -20,7 +20,7 @@ use super::{
 
 pub const NETWORK: Hash = Hash::from_bytes([7; 32]);
 /// How often a core is compared with one made from its log.
-const COMPARE_EVERY: u64 = 2;
+const COMPARE_EVERY: u64 = 8;
 /// Milliseconds after the faults within which the promised heights must follow.
 const PATIENCE: u64 = 120_000;
 
@@ -540,7 +540,11 @@ impl World {
         let known: Vec<_> = self.nodes[node].bodies.keys().copied().collect();
         let head = self.nodes[node].disk.head();
         for to in (0..self.plan.nodes).filter(|to| *to != node) {
-            let (message, body) = liar::twist(&mut self.rng, &key, &me, honest, &known, head, node, to);
+            let status = self.nodes[to].core.as_ref().map(Core::status);
+            let status = status.filter(|status| status.round == honest.round());
+            let prevoted = status.and_then(|status| status.prevotes.get(&identity(to)).copied().flatten());
+            let peer = liar::Peer { to, prevoted };
+            let (message, body) = liar::twist(&mut self.rng, node, &peer, honest, &known, head);
             let junk = liar::junk(&mut self.rng, &key, &me, honest.height(), honest.round(), &known);
             let junk = self.rng.chance(300).then_some(junk);
             if let Some(block) = body {

@@ -3,15 +3,22 @@
 //!
 //! `MINIDLT_SEED=n` replays one seed, `MINIDLT_SEEDS=n` sets how many are tried.
 
-use minidlt_protocol::vote::ConsensusMode::{self, Bft, FullConsent};
+use minidlt_protocol::{
+    types::{Hash, Height, Round},
+    vote::{
+        Certificate, CommitSignature,
+        ConsensusMode::{self, Bft, FullConsent},
+        Voter, Voters,
+    },
+};
 
 #[path = "simulation/mod.rs"]
 mod simulation;
 
 use simulation::{
-    checker::Violation,
+    checker::{Checker, Violation},
     plan::{Plan, Shell, Spell, SpellKind},
-    world::{Report, run},
+    world::{Block, NETWORK, Report, identity, key, run},
 };
 
 const SEEDS: u64 = 300;
@@ -50,6 +57,7 @@ fn add(sum: &mut Report, report: Report) {
     sum.abstentions += report.abstentions;
     sum.accusations += report.accusations;
     sum.caught_up += report.caught_up;
+    sum.replays += report.replays;
     sum.ended_at = sum.ended_at.max(report.ended_at);
     sum.violations.extend(report.violations);
 }
@@ -116,11 +124,49 @@ fn spell(seed: u64, mode: ConsensusMode, kind: SpellKind) -> Plan {
 /// The checker has teeth: shells that are wrong in the two ways that matter are caught.
 #[test]
 fn a_shell_that_breaks_its_promise_is_caught() {
-    for shell in [Shell::SkipsSync, Shell::ForgetsLog] {
-        let mut sum = Report::default();
-        (0..40).for_each(|seed| add(&mut sum, run(Plan { shell, ..Plan::rough(seed, 4, Bft) })));
-        let twice = sum.violations.iter().filter(|one| matches!(one, Violation::DoubleVote { .. })).count();
-        println!("{shell:?}: {} crashes, {twice} double votes, {} violations", sum.crashes, sum.violations.len());
-        assert!(twice > 0, "{shell:?} was not caught");
+    for shell in [Shell::SkipsSync, Shell::ForgetsAll] {
+        let sum = wrong(shell);
+        assert!(double_votes(&sum) > 0, "{shell:?} was not caught");
     }
+}
+
+/// No run above forks, so the checker is shown a fork: half of the voters signed for both blocks.
+#[test]
+fn a_fork_and_a_bad_block_are_seen() {
+    let all = (0..4).map(|i| Voter { identity: identity(i), key: key(i).public_key() }).collect();
+    let mut checker = Checker::new(NETWORK, Voters::new(Bft, all));
+    for (nonce, signers) in [(1, [0, 1, 2]), (2, [0, 1, 3])] {
+        let (height, previous, good) = (Height::new(1), Hash::ZERO, nonce == 1);
+        let block = Block { height, proposer: 0, previous, nonce, good };
+        let mut certificate = Certificate { height, round: Round::ZERO, block: block.hash(), signatures: vec![] };
+        let digest = certificate.vote().digest(&NETWORK);
+        let sign = |i: usize| CommitSignature { voter: identity(i), signature: key(i).sign(&digest) };
+        certificate.signatures = signers.map(sign).to_vec();
+        checker.committed(signers[2], previous, &block, &certificate);
+    }
+    assert!(
+        matches!(checker.violations[..], [Violation::InvalidBlock { .. }, Violation::Fork { .. }]),
+        "{:?}",
+        checker.violations
+    );
+}
+
+/// A node that has lost its log is a broken node. Its signer still keeps it from lying.
+#[test]
+fn a_signer_that_remembers_keeps_a_node_without_a_log_from_voting_twice() {
+    let sum = wrong(Shell::ForgetsLog);
+    assert_eq!(double_votes(&sum), 0);
+    assert!(sum.abstentions > 0);
+}
+
+fn wrong(shell: Shell) -> Report {
+    let mut sum = Report::default();
+    (0..40).for_each(|seed| add(&mut sum, run(Plan { shell, ..Plan::rough(seed, 4, Bft) })));
+    let (crashes, refused, twice) = (sum.crashes, sum.abstentions, double_votes(&sum));
+    println!("{shell:?}: {crashes} crashes, {twice} double votes, {refused} signatures refused");
+    sum
+}
+
+fn double_votes(sum: &Report) -> usize {
+    sum.violations.iter().filter(|one| matches!(one, Violation::DoubleVote { .. })).count()
 }

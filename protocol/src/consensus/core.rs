@@ -54,7 +54,7 @@ impl Core {
         let (height, electorate) = (core.desk.height, core.electorate.clone());
         // No target time: with one, the library would look at the clock.
         core.feed(EngineInput::StartHeight(height, electorate, false, None, VoteExtensionPolicy::Disabled), signer);
-        log.into_iter().for_each(|entry| core.replay(entry, signer));
+        core.replay(log, signer);
         if core.desk.replaying {
             core.state.reset_entries_index();
             core.desk.replaying = false;

@@ -3,6 +3,8 @@
 //! Both come to the same: say again what was said in the current round, and ask again for what is
 //! missing. Saying the same twice is safe.
 
+use std::collections::BTreeMap;
+
 use super::{
     api::{LogEntry, Output, Signer},
     convert,
@@ -11,31 +13,52 @@ use super::{
     wire::Wire,
 };
 use crate::{
-    types::Round,
+    types::{Hash, Round},
     vote::{Phase, Proposal, SignedProposal, SignedVote},
 };
 
 impl Core {
-    pub(super) fn replay(&mut self, entry: LogEntry, signer: &mut dyn Signer) {
-        match entry {
-            LogEntry::Proposal(proposal) => self.take_proposal(proposal, signer),
-            LogEntry::Vote(vote) => {
-                if vote.voter == self.desk.me && vote.vote.round == self.round() {
-                    self.desk.unsigned.remove(&vote.vote.phase);
-                    self.state.set_last_vote(convert::vote_in(&vote));
+    /// Feeds the library what it was fed before.
+    ///
+    /// A verdict waits until a proposal names its block. Only those on our own blocks stand before
+    /// their proposals, and if we crashed before proposing, there is none: the library would keep
+    /// such blocks in the places of its round's proposals, and after two crashes have no place left
+    /// for the proposal we did make.
+    pub(super) fn replay(&mut self, log: Vec<LogEntry>, signer: &mut dyn Signer) {
+        let mut waiting = BTreeMap::new();
+        for entry in log {
+            match entry {
+                LogEntry::Proposal(proposal) => {
+                    if let Some(body) = waiting.remove(&proposal.proposal.block) {
+                        self.take_body(&body, signer);
+                    }
+                    self.take_proposal(proposal, signer);
                 }
-                self.learn(&vote);
-                self.feed(EngineInput::Vote(convert::vote_in(&vote)), signer);
-            }
-            LogEntry::Polka(certificate) => {
-                self.feed(EngineInput::PolkaCertificate(convert::polka_in(&certificate)), signer);
-            }
-            LogEntry::Body(body) => self.take_body(&body, signer),
-            LogEntry::Timeout(timer) => {
-                self.desk.timers.remove(&timer);
-                self.feed(EngineInput::TimeoutElapsed(convert::timeout_in(timer)), signer);
+                LogEntry::Body(body) if self.is_proposed(&body.block) => self.take_body(&body, signer),
+                LogEntry::Body(body) => drop(waiting.insert(body.block, body)),
+                LogEntry::Vote(vote) => self.replay_vote(&vote, signer),
+                LogEntry::Polka(certificate) => {
+                    self.feed(EngineInput::PolkaCertificate(convert::polka_in(&certificate)), signer);
+                }
+                LogEntry::Timeout(timer) => {
+                    self.desk.timers.remove(&timer);
+                    self.feed(EngineInput::TimeoutElapsed(convert::timeout_in(timer)), signer);
+                }
             }
         }
+    }
+
+    fn replay_vote(&mut self, vote: &SignedVote, signer: &mut dyn Signer) {
+        if vote.voter == self.desk.me && vote.vote.round == self.round() {
+            self.desk.unsigned.remove(&vote.vote.phase);
+            self.state.set_last_vote(convert::vote_in(vote));
+        }
+        self.learn(vote);
+        self.feed(EngineInput::Vote(convert::vote_in(vote)), signer);
+    }
+
+    fn is_proposed(&self, block: &Hash) -> bool {
+        self.proposals.values().flatten().any(|one| one.proposal.block == *block)
     }
 
     /// Says again what the log shows we said in this round, signs what it shows we were about to

@@ -200,6 +200,23 @@ fn a_restart_says_the_same_again_and_keeps_the_lock() {
 }
 
 #[test]
+fn blocks_that_were_never_proposed_do_not_crowd_out_the_one_that_was() {
+    let (mut bench, _) = Bench::new(0, ConsensusMode::Bft);
+    for n in 1..5 {
+        // Each time the crash comes after the body's entry and before the proposal's.
+        let outputs = bench.step(Input::Built { round: Round::ZERO, block: block(n) });
+        assert!(outputs.iter().any(|output| matches!(output, Output::Log(LogEntry::Body(_)))));
+        bench.log.retain(|entry| matches!(entry, LogEntry::Body(_)));
+        bench = bench.restart().0;
+    }
+    bench.step(Input::Built { round: Round::ZERO, block: block(9) });
+    let before = bench.core.status();
+    let (bench, outputs) = bench.restart();
+    assert_eq!(bench.core.status(), before);
+    assert!(!outputs.contains(&Output::NeedBlock { round: Round::ZERO }), "{outputs:?}");
+}
+
+#[test]
 fn a_signer_that_refuses_is_asked_again() {
     let (mut bench, _) = Bench::new(1, ConsensusMode::FullConsent);
     bench.signer.refuses = true;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use minidlt_protocol::{
-    consensus::Wire,
+    consensus::{Status, Wire},
     types::{Hash, Height, Round},
     vote::{Certificate, Phase, Voters},
 };
@@ -24,6 +24,7 @@ pub enum Violation {
     Stuck { heights: Vec<u64> },
     DecidedWithout { node: usize, at: u64 },
     Fault { node: usize, fault: String },
+    Replay { node: usize, lived: Box<Status>, replayed: Box<Status> },
 }
 
 pub struct Checker {

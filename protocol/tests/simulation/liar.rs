@@ -9,7 +9,7 @@ use minidlt_protocol::{
 
 use super::{
     rng::Rng,
-    world::{Block, NETWORK},
+    world::{Block, NETWORK, identity, key},
 };
 
 pub fn signed_vote(key: &SecretKey, voter: &Identity, vote: Vote) -> Wire {
@@ -17,33 +17,43 @@ pub fn signed_vote(key: &SecretKey, voter: &Identity, vote: Vote) -> Wire {
     Wire::Vote(SignedVote { voter: voter.clone(), vote, signature })
 }
 
+/// A liar's view of one peer.
+pub struct Peer {
+    pub to: usize,
+    /// What the peer prevoted in its round, as if liars could see everything.
+    pub prevoted: Option<Hash>,
+}
+
 /// What this peer gets in place of `honest`, and a body to go with it.
 pub fn twist(
     rng: &mut Rng,
-    key: &SecretKey,
-    me: &Identity,
+    me: usize,
+    peer: &Peer,
     honest: &Wire,
     known: &[Hash],
     head: Hash,
-    node: usize,
 ) -> (Option<Wire>, Option<Block>) {
+    let (key, identity) = (key(me), identity(me));
     match honest {
         _ if rng.chance(150) => (None, None),
-        Wire::Vote(signed) if signed.voter == *me && rng.chance(600) => {
-            let block = match rng.below(3) {
+        Wire::Vote(signed) if signed.voter == identity && rng.chance(800) => {
+            let block = match rng.below(6) {
                 0 => None,
                 1 if !known.is_empty() => Some(*rng.pick(known)),
-                _ => Some(Hash::from_bytes([rng.below(256) as u8; 32])),
+                2 => Some(Hash::from_bytes([rng.below(256) as u8; 32])),
+                // All liars agree with everybody.
+                _ => peer.prevoted.or(signed.vote.block),
             };
-            (Some(signed_vote(key, me, Vote { block, ..signed.vote.clone() })), None)
+            (Some(signed_vote(&key, &identity, Vote { block, ..signed.vote.clone() })), None)
         }
-        Wire::Proposal(signed) if signed.proposer == *me && rng.chance(500) => {
+        Wire::Proposal(signed) if signed.proposer == identity && rng.chance(500) => {
             let height = signed.proposal.height;
-            let body = Block { height, proposer: node, previous: head, nonce: rng.below(3), good: rng.chance(500) };
+            let (nonce, good) = (peer.to as u64 % 2, rng.chance(800));
+            let body = Block { height, proposer: me, previous: head, nonce, good };
             let polka_round = (signed.proposal.round > Round::ZERO && rng.chance(300)).then_some(Round::ZERO);
             let proposal = Proposal { block: body.hash(), polka_round, ..signed.proposal.clone() };
             let signature = key.sign(&proposal.digest(&NETWORK));
-            (Some(Wire::Proposal(SignedProposal { proposer: me.clone(), proposal, signature })), Some(body))
+            (Some(Wire::Proposal(SignedProposal { proposer: identity, proposal, signature })), Some(body))
         }
         _ => (Some(honest.clone()), None),
     }

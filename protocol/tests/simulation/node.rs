@@ -117,6 +117,15 @@ impl Node {
         self.bodies.get(hash).or_else(decided).cloned()
     }
 
+    /// The height's log, synced or not.
+    pub fn whole_log(&self) -> Vec<LogEntry> {
+        let unsynced = self.unsynced.iter().filter_map(|record| match record {
+            Journal::Entry(entry) => Some(entry),
+            Journal::Body(_) => None,
+        });
+        self.disk.log.iter().chain(unsynced).cloned().collect()
+    }
+
     pub fn sync(&mut self) {
         std::mem::take(&mut self.unsynced).into_iter().for_each(|record| self.disk.write(record));
     }

@@ -9,6 +9,8 @@ pub enum Shell {
     /// Sends without syncing the log first.
     SkipsSync,
     /// Comes back with an empty log, and with a signer that has forgotten, too.
+    ForgetsAll,
+    /// Comes back with an empty log; its signer has a record of its own and remembers.
     ForgetsLog,
 }
 

@@ -13,12 +13,14 @@ use minidlt_protocol::{
 use super::{
     checker::{Checker, Violation},
     liar,
-    node::{Journal, Node},
+    node::{Journal, KeyHolder, Node},
     plan::{Plan, Shell, SpellKind},
     rng::Rng,
 };
 
 pub const NETWORK: Hash = Hash::from_bytes([7; 32]);
+/// How often a core is compared with one made from its log.
+const COMPARE_EVERY: u64 = 8;
 /// Milliseconds after the faults within which the promised heights must follow.
 const PATIENCE: u64 = 120_000;
 
@@ -74,6 +76,7 @@ pub struct Report {
     pub abstentions: u64,
     pub accusations: u64,
     pub caught_up: u64,
+    pub replays: u64,
     pub ended_at: u64,
     /// A digest of all that happened, in order.
     pub trace: u64,
@@ -236,9 +239,7 @@ impl World {
 
     // The shell.
 
-    fn begin(&mut self, node: usize) {
-        let me = identity(node);
-        let this = &mut self.nodes[node];
+    fn settings(&self, node: usize) -> Settings {
         let timeouts = Timeouts {
             propose: ms(300),
             propose_more: ms(100),
@@ -249,7 +250,13 @@ impl World {
             rebroadcast: ms(400),
             most: ms(5_000),
         };
-        let settings = Settings { me, voters: self.voters.clone(), height: this.disk.height(), timeouts };
+        let height = self.nodes[node].disk.height();
+        Settings { me: identity(node), voters: self.voters.clone(), height, timeouts }
+    }
+
+    fn begin(&mut self, node: usize) {
+        let settings = self.settings(node);
+        let this = &mut self.nodes[node];
         let (core, outputs) = Core::start(settings, this.disk.log.clone(), &mut this.signer).unwrap();
         this.core = Some(core);
         self.obey(node, outputs);
@@ -270,7 +277,29 @@ impl World {
         let outputs = core.step(input, &mut this.signer);
         let round = core.status().round.get();
         self.report.last_round = self.report.last_round.max(round);
+        let life = self.nodes[node].life;
         self.obey(node, outputs);
+        if self.alive(node, life) && self.next.is_multiple_of(COMPARE_EVERY) {
+            self.compare_with_replay(node);
+        }
+    }
+
+    /// A core made from the log must stand where the one that wrote the log stands.
+    fn compare_with_replay(&mut self, node: usize) {
+        let this = &self.nodes[node];
+        let Some(core) = this.core.as_ref().filter(|_| self.plan.shell == Shell::Correct) else { return };
+        let (status, log) = (core.status(), this.whole_log());
+        let settings = self.settings(node);
+        let mut nobody = KeyHolder { key: key(node), guard: None, refuses: true, refused: 0 };
+        let (again, _) = Core::start(settings, log.clone(), &mut nobody).unwrap();
+        if again.status() != status {
+            let (lived, replayed) = (Box::new(status), Box::new(again.status()));
+            if std::env::var("MINIDLT_SEED").is_ok() {
+                println!("log of node {node}: {log:#?}");
+            }
+            self.checker.violations.push(Violation::Replay { node, lived, replayed });
+        }
+        self.report.replays += 1;
     }
 
     /// Does what the core said, in order, unless the node dies in the middle of it.
@@ -481,10 +510,12 @@ impl World {
         }
         let this = &mut self.nodes[node];
         this.up = true;
-        if self.plan.shell == Shell::ForgetsLog {
+        if matches!(self.plan.shell, Shell::ForgetsAll | Shell::ForgetsLog) {
             this.disk.log.clear();
         }
-        this.restore_guard(&identity(node));
+        if self.plan.shell != Shell::ForgetsLog {
+            this.restore_guard(&identity(node));
+        }
         self.begin(node);
     }
 
@@ -509,7 +540,11 @@ impl World {
         let known: Vec<_> = self.nodes[node].bodies.keys().copied().collect();
         let head = self.nodes[node].disk.head();
         for to in (0..self.plan.nodes).filter(|to| *to != node) {
-            let (message, body) = liar::twist(&mut self.rng, &key, &me, honest, &known, head, node);
+            let status = self.nodes[to].core.as_ref().map(Core::status);
+            let status = status.filter(|status| status.round == honest.round());
+            let prevoted = status.and_then(|status| status.prevotes.get(&identity(to)).copied().flatten());
+            let peer = liar::Peer { to, prevoted };
+            let (message, body) = liar::twist(&mut self.rng, node, &peer, honest, &known, head);
             let junk = liar::junk(&mut self.rng, &key, &me, honest.height(), honest.round(), &known);
             let junk = self.rng.chance(300).then_some(junk);
             if let Some(block) = body {

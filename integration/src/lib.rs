@@ -125,8 +125,9 @@ impl Cluster {
     pub fn start_node(&mut self, i: usize) {
         let log = File::options().create(true).append(true).open(self.node(i).join("node.log")).expect("a log file");
         let errors = log.try_clone().expect("a second handle");
-        let child = Command::new(binary()).arg("start").arg(self.node(i)).stdin(Stdio::null()).stdout(log).stderr(errors);
-        self.nodes[i] = Some(child.spawn().expect("the node starts"));
+        let mut command = Command::new(binary());
+        command.arg("start").arg(self.node(i)).stdin(Stdio::null()).stdout(log).stderr(errors);
+        self.nodes[i] = Some(command.spawn().expect("the node starts"));
     }
 
     pub fn pid(&self, i: usize) -> u32 {

@@ -95,14 +95,22 @@ fn every_bad_transaction_is_refused_by_name_and_nothing_is_stored() {
             })),
         ),
         ("wrong-network", 400, signed(&with(&|b| b.network = Hash::ZERO))),
-        ("expired-transaction", 400, signed(&with(&|b| {
-            b.created = b.created.minus_millis(100_000);
-            b.expires = b.created.plus_millis(50_000);
-        }))),
-        ("far-future-transaction", 400, signed(&with(&|b| {
-            b.created = b.created.plus_millis(100_000);
-            b.expires = b.created.plus_millis(50_000);
-        }))),
+        (
+            "expired-transaction",
+            400,
+            signed(&with(&|b| {
+                b.created = b.created.minus_millis(100_000);
+                b.expires = b.created.plus_millis(50_000);
+            })),
+        ),
+        (
+            "far-future-transaction",
+            400,
+            signed(&with(&|b| {
+                b.created = b.created.plus_millis(100_000);
+                b.expires = b.created.plus_millis(50_000);
+            })),
+        ),
         ("unknown-author", 403, signed(&with(&|b| b.author = "nobody@Org01".parse().expect("a name")))),
         ("bad-signature", 400, signed(&with(&|b| b.author = "admin@Org01".parse().expect("a name")))),
         ("bad-signature", 400, codec::encode(&blank)),
@@ -115,10 +123,12 @@ fn every_bad_transaction_is_refused_by_name_and_nothing_is_stored() {
         assert_eq!(problem(&answer), (status, kind), "{answer:?}");
     }
     // An administrator of Org02 may submit through its own organisation's node only.
-    let (status, prepared) = cluster.request(0, "admin-Org02", "/v1/transactions/prepare", &[
-        "--json",
-        r#"{"record": {"content": {"a": 1}}}"#,
-    ]);
+    let (status, prepared) = cluster.request(
+        0,
+        "admin-Org02",
+        "/v1/transactions/prepare",
+        &["--json", r#"{"record": {"content": {"a": 1}}}"#],
+    );
     assert_eq!(status, 200, "{prepared}");
     let prepared: Value = serde_json::from_str(&prepared).expect("JSON");
     let digest = cluster.directory.path().join("digest");
@@ -146,8 +156,7 @@ fn every_bad_transaction_is_refused_by_name_and_nothing_is_stored() {
     let first = post(&cluster, 0, "trader", CBOR, twice.clone());
     assert_eq!(first.0, 202, "{first:?}");
     let id = first.1["id"].as_str().expect("an id").to_owned();
-    let (status, committed) =
-        cluster.request(0, "trader", &format!("/v1/transactions/{id}"), &[]);
+    let (status, committed) = cluster.request(0, "trader", &format!("/v1/transactions/{id}"), &[]);
     assert_eq!(status, 200, "{committed}");
     minidlt_integration::until("it is committed", || {
         cluster.get(0, &format!("/v1/transactions/{id}"))["status"] == "committed"

@@ -35,7 +35,8 @@ fn commit_trades(mode: Mode) {
     assert_eq!(contents.len(), TRADES);
     assert_holds_every_row(&contents, &fs::read_to_string(&trades).expect("the trades"));
 
-    let files: Vec<_> = fs::read_dir(&receipts).expect("receipts").map(|entry| entry.expect("a receipt").path()).collect();
+    let files: Vec<_> =
+        fs::read_dir(&receipts).expect("receipts").map(|entry| entry.expect("a receipt").path()).collect();
     assert_eq!(files.len(), TRADES);
     let genesis = cluster.network().join("genesis.yaml");
     let verified = run(Command::new(binary()).arg("verify-receipt").arg("--genesis").arg(&genesis).args(&files));
@@ -75,7 +76,8 @@ fn assert_holds_every_row(contents: &[&Value], csv: &str) {
     let mut expected: Vec<String> = lines
         .map(|line| {
             let fields = columns.iter().zip(line.split(',')).map(|(column, text)| {
-                let value = text.parse::<f64>().map_or(Value::from(text), |_| serde_json::from_str(text).expect("a number"));
+                let value =
+                    text.parse::<f64>().map_or(Value::from(text), |_| serde_json::from_str(text).expect("a number"));
                 ((*column).to_owned(), value)
             });
             Value::Object(fields.collect()).to_string()

@@ -25,7 +25,10 @@ fn each_obstacle_to_starting_is_one_clear_line() {
 
     assert_eq!(cluster.stop_node(1), 0);
     let own_port = std::net::TcpListener::bind(("127.0.0.1", cluster.base_port + 10)).expect("the port is free");
-    assert_one_line(&cluster.minidlt(&["start", &node(&cluster, 1)]), &["api_listen", &(cluster.base_port + 10).to_string()]);
+    assert_one_line(
+        &cluster.minidlt(&["start", &node(&cluster, 1)]),
+        &["api_listen", &(cluster.base_port + 10).to_string()],
+    );
     drop(own_port);
     let own_port = std::net::TcpListener::bind(("127.0.0.1", cluster.peers_port(1))).expect("the port is free");
     assert_one_line(&cluster.minidlt(&["start", &node(&cluster, 1)]), &["peers_listen"]);

@@ -1,10 +1,15 @@
-//! The end of a node that cannot go on safely.
+//! The one way this process gives up.
 
 use std::fmt::Display;
 
-/// Says why in one line, and ends the process with code 1. Restarting is left to whoever runs the
-/// node: an actor started again beside its old state would be worse than none.
+/// Says why in one line and ends the process with code 1: for what a node must not survive, such
+/// as a ledger it cannot write. Nothing is lost by it: what was promised is on disk already.
 pub fn stop(what: impl Display) -> ! {
-    log::error!("the node stops: {what}");
+    if log::log_enabled!(log::Level::Error) {
+        log::error!("stopping: {what}");
+        log::logger().flush();
+    } else {
+        eprintln!("stopping: {what}");
+    }
     std::process::exit(1)
 }

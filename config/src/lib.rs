@@ -1,1 +1,26 @@
+//! Settings of nodes and users, read and validated.
+//!
+//! A file's shape ([`raw`]) is not yet settings: it is read in layers (defaults, then the node
+//! file, then the environment, then flags), and [`Settings`] come out only if every value, path,
+//! key and certificate holds. What does not hold is one line that names the key, where it came
+//! from, what is wrong and what to do. The README beside the sources lists all keys and bounds.
 
+#![forbid(unsafe_code)]
+
+mod error;
+mod files;
+mod genesis;
+mod keys;
+mod layers;
+mod limits;
+pub mod raw;
+mod settings;
+pub mod tls;
+pub mod user;
+
+pub use error::{ConfigError, Origin, Problem};
+pub use genesis::load_genesis;
+pub use keys::{NewKey, generate_key, read_key};
+pub use layers::{ENVIRONMENT_PREFIX, Flags};
+pub use limits::Limits;
+pub use settings::{NODE_FILE, Settings, load};

@@ -152,7 +152,8 @@ impl Receipt {
         transaction.check_time(self.block.header.created).map_err(ReceiptError::Transaction)?;
         let transaction = transaction.verify(&registry).map_err(ReceiptError::Transaction)?.into_inner();
 
-        let result = ResultLeaf { transaction: self.id, outcome: self.result.clone() };
+        let Inclusion { position, count, .. } = self.result_inclusion;
+        let result = ResultLeaf { transaction: self.id, position, count, outcome: self.result.clone() };
         if !self.result_inclusion.leads(result.hash(), &self.next.header.results_root) {
             return Err(ReceiptError::ResultInclusion);
         }

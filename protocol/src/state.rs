@@ -35,11 +35,16 @@ pub enum Outcome {
     Failed { reason: String },
 }
 
-/// A leaf of a block's results tree.
+/// A leaf of a block's results tree. A path alone does not say which of how many leaves it leads
+/// from (the same path fits the first of three and the first of four), so the leaf says it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResultLeaf {
     pub transaction: Hash,
+    /// The transaction's place in its block, from 0.
+    pub position: u64,
+    /// How many transactions the block has.
+    pub count: u64,
     pub outcome: Outcome,
 }
 
@@ -61,12 +66,14 @@ pub struct Execution {
 }
 
 /// Executes the transactions of a block that has been checked, in order.
-pub fn execute<'a>(transactions: impl Iterator<Item = &'a Transaction>) -> Execution {
+pub fn execute<'a>(transactions: impl Iterator<Item = &'a Transaction> + Clone) -> Execution {
+    let count = transactions.clone().count() as u64;
     let (outcomes, leaves): (Vec<_>, Vec<_>) = transactions
-        .map(|transaction| {
+        .zip(0..)
+        .map(|(transaction, position)| {
             // A record has no effect on the state; being in the block is its effect.
             let outcome = Outcome::Ok;
-            let leaf = ResultLeaf { transaction: transaction.id, outcome: outcome.clone() };
+            let leaf = ResultLeaf { transaction: transaction.id, position, count, outcome: outcome.clone() };
             (outcome, leaf.hash())
         })
         .unzip();

@@ -1,22 +1,41 @@
 //! Reading the ledger: any number of readers, on any thread, that never wait for the writer.
+//!
+//! Entries are only ever added, each block's in one write, so what one read found a later read
+//! finds too, and no snapshot has to be held for an answer to be of whole blocks.
+
+use std::{path::Path, sync::Arc};
 
 use minidlt_protocol::{
-    block::{Block, Head},
+    block::{Block, CertifiedBlock, Head},
     receipt::Receipt,
-    state::Outcome,
+    state::{self, Outcome},
     transaction::TransactionBytes,
     types::{Hash, Height},
     vote::Certificate,
 };
+use rocksdb::checkpoint::Checkpoint;
 use thiserror::Error;
+use tokio::sync::watch;
+
+use super::{
+    database::Database,
+    receipts::Receipts,
+    schema::{Family, decode_certificate, decode_height, decode_place, height_key},
+};
 
 /// The store could not be read, or holds what it never wrote.
 #[derive(Debug, Clone, Error)]
 #[error("the ledger cannot be read: {0}")]
 pub struct ReadError(pub String);
 
+impl From<rocksdb::Error> for ReadError {
+    fn from(error: rocksdb::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
 /// A committed transaction and its place.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Located {
     pub height: Height,
     /// Its place in the block, from 0.
@@ -26,56 +45,121 @@ pub struct Located {
 
 /// A handle for reading; cheap to clone.
 #[derive(Clone)]
-pub struct Reader {}
+pub struct Reader {
+    pub(super) database: Arc<Database>,
+    heads: watch::Receiver<Head>,
+    receipts: Arc<Receipts>,
+}
 
-#[allow(unused_variables)]
 impl Reader {
-    pub fn network(&self) -> Hash {
-        unimplemented!()
+    pub(super) fn new(database: Arc<Database>, heads: watch::Receiver<Head>) -> Self {
+        Self { database, heads, receipts: Arc::default() }
     }
+
+    pub fn network(&self) -> Hash {
+        self.database.network
+    }
+
     /// The head; kept in memory, free to ask.
     pub fn head(&self) -> Head {
-        unimplemented!()
+        self.heads.borrow().clone()
     }
+
     /// Changes with each commit, after it is on disk.
-    pub fn heads(&self) -> tokio::sync::watch::Receiver<Head> {
-        unimplemented!()
+    pub fn heads(&self) -> watch::Receiver<Head> {
+        self.heads.clone()
     }
+
     pub fn contains(&self, id: &Hash) -> Result<bool, ReadError> {
-        unimplemented!()
+        Ok(self.database.get(Family::Transactions, id.as_bytes())?.is_some())
     }
+
     pub fn locate(&self, id: &Hash) -> Result<Option<Located>, ReadError> {
-        unimplemented!()
+        let Some(bytes) = self.database.get(Family::Transactions, id.as_bytes())? else { return Ok(None) };
+        let broken = |reason: String| ReadError(format!("index entry of transaction {id}: {reason}"));
+        let (height, position, outcome) = decode_place(&bytes).map_err(|error| broken(error.to_string()))?;
+        let position = usize::try_from(position).map_err(|error| broken(error.to_string()))?;
+        Ok(Some(Located { height, position, outcome }))
     }
+
     pub fn transaction(&self, id: &Hash) -> Result<Option<(Located, TransactionBytes)>, ReadError> {
-        unimplemented!()
+        let Some(located) = self.locate(id)? else { return Ok(None) };
+        let Located { height, position, .. } = located;
+        let block = self.block(height)?.ok_or_else(|| ReadError(format!("block {height} is missing")))?;
+        let bytes = block.transactions.get(position).cloned();
+        let bytes = bytes.ok_or_else(|| ReadError(format!("block {height} has no transaction {position}")))?;
+        Ok(Some((located, bytes)))
     }
+
     /// Blocks from height 1 on; block 0 is the genesis.
     pub fn block(&self, height: Height) -> Result<Option<Block>, ReadError> {
-        unimplemented!()
+        let Some(bytes) = self.database.get(Family::Blocks, &height_key(height))? else { return Ok(None) };
+        let block = Block::decode(&bytes).map_err(|error| ReadError(format!("block {height}: {error}")))?;
+        Ok(Some(block))
     }
+
     pub fn certificate(&self, height: Height) -> Result<Option<Certificate>, ReadError> {
-        unimplemented!()
+        let Some(bytes) = self.database.get(Family::Certificates, &height_key(height))? else { return Ok(None) };
+        let certificate =
+            decode_certificate(&bytes).map_err(|error| ReadError(format!("certificate of block {height}: {error}")))?;
+        Ok(Some(certificate))
     }
+
+    /// A block with its certificate, for those catching up.
+    pub fn certified_block(&self, height: Height) -> Result<Option<CertifiedBlock>, ReadError> {
+        let Some(block) = self.block(height)? else { return Ok(None) };
+        let certificate = self.certificate(height)?;
+        let certificate = certificate.ok_or_else(|| ReadError(format!("certificate of block {height} is missing")))?;
+        Ok(Some(CertifiedBlock { block, certificate }))
+    }
+
+    /// The blocks from `from` on: at most `max`, and no more once their transactions and
+    /// signatures have `limit_bytes`, but the first whatever its size, which fits a frame.
+    pub fn blocks(&self, from: Height, limit_bytes: usize, max: usize) -> Result<Vec<CertifiedBlock>, ReadError> {
+        let (mut blocks, mut bytes, mut height) = (Vec::new(), 0usize, from.max(Height::new(1)));
+        let head = self.head().height;
+        while height <= head && blocks.len() < max {
+            let certified = self.certified_block(height)?;
+            let certified = certified.ok_or_else(|| ReadError(format!("block {height} is missing")))?;
+            bytes = bytes.saturating_add(size(&certified));
+            if bytes > limit_bytes && !blocks.is_empty() {
+                break;
+            }
+            blocks.push(certified);
+            height = height.next();
+        }
+        Ok(blocks)
+    }
+
     pub fn height_of(&self, hash: &Hash) -> Result<Option<Height>, ReadError> {
-        unimplemented!()
+        let Some(bytes) = self.database.get(Family::Hashes, hash.as_bytes())? else { return Ok(None) };
+        let height = decode_height(&bytes);
+        Ok(Some(height.ok_or_else(|| ReadError(format!("index entry of block {hash}: not a height")))?))
     }
+
     /// A receipt; `None` where the transaction is unknown or the block after its own, which
     /// certifies its result, is not yet there.
     pub fn receipt(&self, id: &Hash) -> Result<Option<Receipt>, ReadError> {
-        unimplemented!()
+        self.receipts.make(self, id)
     }
-    /// Transactions by author or by time of their block, newest last, from a cursor; see the API.
+
+    /// A value of the state at the head and its ICS-23 proof, protobuf-encoded, against the head's
+    /// `state_root`; a proof of absence where there is no value.
     pub fn state_proof(&self, key: &[u8]) -> Result<(Option<Vec<u8>>, Vec<u8>), ReadError> {
-        unimplemented!()
+        state::prove(&*self.database, self.head().state_version, key).map_err(|error| ReadError(error.to_string()))
     }
-    /// Blocks with their certificates from a height on, at most so many bytes and blocks.
-    pub fn blocks(
-        &self,
-        from: Height,
-        limit_bytes: usize,
-        most: usize,
-    ) -> Result<Vec<minidlt_protocol::block::CertifiedBlock>, ReadError> {
-        unimplemented!()
+
+    /// Copies the ledger as of now into `directory`, which must not exist yet. A node can be
+    /// started on the copy, and `verify` run on it.
+    pub fn backup(&self, directory: &Path) -> Result<(), ReadError> {
+        Ok(Checkpoint::new(&self.database.db)?.create_checkpoint(directory)?)
     }
+}
+
+/// About how many bytes a block takes in a message.
+fn size(certified: &CertifiedBlock) -> usize {
+    /// More than a header, or one signature with the longest of names, takes as encoded.
+    const PART_BYTES: usize = 512;
+    let transactions: usize = certified.block.transactions.iter().map(|bytes| bytes.as_slice().len() + 5).sum();
+    transactions + PART_BYTES * (1 + certified.certificate.signatures.len())
 }

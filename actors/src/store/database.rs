@@ -1,0 +1,49 @@
+//! The open database: point reads, and the state's tables.
+
+use std::{fs::File, sync::Arc};
+
+use minidlt_protocol::{
+    genesis::Genesis,
+    state::{StateError, StateReader, Table},
+    types::{Hash, Identity},
+    vote::Voters,
+};
+use rocksdb::{ColumnFamily, DB, DBPinnableSlice, Direction, IteratorMode};
+
+use super::schema::Family;
+
+/// What the writer and all readers share; closed with the last of them.
+pub struct Database {
+    pub db: DB,
+    pub genesis: Arc<Genesis>,
+    pub network: Hash,
+    pub node: Identity,
+    pub voters: Voters,
+    /// Held for its lock, which tells other processes that the ledger is in use.
+    pub _lock: File,
+}
+
+/// The handle of a family, all of which every database here was opened with.
+pub fn handle(db: &DB, family: Family) -> &ColumnFamily {
+    db.cf_handle(family.name()).expect("a database is opened with all families")
+}
+
+impl Database {
+    pub fn get(&self, family: Family, key: &[u8]) -> Result<Option<DBPinnableSlice<'_>>, rocksdb::Error> {
+        self.db.get_pinned_cf(handle(&self.db, family), key)
+    }
+}
+
+impl StateReader for Database {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        let found = self.db.get_cf(handle(&self.db, Family::State(table)), key);
+        found.map_err(|error| StateError(error.to_string()))
+    }
+
+    fn floor(&self, table: Table, key: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, StateError> {
+        let mode = IteratorMode::From(key, Direction::Reverse);
+        let first = self.db.iterator_cf(handle(&self.db, Family::State(table)), mode).next().transpose();
+        let first = first.map_err(|error| StateError(error.to_string()))?;
+        Ok(first.map(|(key, value)| (key.into_vec(), value.into_vec())))
+    }
+}

@@ -1,0 +1,218 @@
+//! Opening a ledger, or making one at genesis. Nothing here reads more than a few entries, so a
+//! long chain opens as fast as a short one; `verify` reads it all.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use minidlt_protocol::{
+    block::Head,
+    genesis::Genesis,
+    state::{StateError, genesis_head, registry_at},
+    types::{Hash, Height, Identity},
+};
+use rocksdb::{DB, WriteBatch};
+use thiserror::Error;
+use tokio::sync::watch;
+
+use super::{
+    database::{Database, handle},
+    reader::Reader,
+    schema::{self, Family, SCHEMA, height_key, meta, seal, unseal},
+    writer::{Writer, put_state, synced},
+};
+
+/// Where the ledger is and whose it is.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Made where it is not there.
+    pub directory: PathBuf,
+    /// Checked already; its id is the network's.
+    pub genesis: Arc<Genesis>,
+    pub node: Identity,
+}
+
+/// Why a ledger was not opened; one line each.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    #[error("{}: not a directory", .0.display())]
+    NotADirectory(PathBuf),
+    #[error("{}: there is no ledger here", .0.display())]
+    Missing(PathBuf),
+    #[error("{}: another process is using this ledger", .0.display())]
+    Locked(PathBuf),
+    #[error("{}: the ledger of network {found}; the genesis file's is {expected}", path.display())]
+    OtherNetwork { path: PathBuf, found: Hash, expected: Hash },
+    #[error("{}: the ledger of node {found}; this is {expected}", path.display())]
+    OtherNode { path: PathBuf, found: Identity, expected: Identity },
+    #[error("{}: written by a newer version of this program ({found}; this one knows schema {SCHEMA})", path.display())]
+    NewerSchema { path: PathBuf, found: String },
+    #[error("{}: cannot be read: {reason}", path.display())]
+    Unreadable { path: PathBuf, reason: String },
+    #[error("{}: cannot be made: {reason}", path.display())]
+    CannotMake { path: PathBuf, reason: String },
+    #[error("the genesis state cannot be computed: {0}")]
+    Genesis(StateError),
+}
+
+/// The file whose lock says that a process is using the ledger.
+const LOCK_FILE: &str = "in-use.lock";
+/// RocksDB's pointer to its manifest: where it is missing, RocksDB starts from nothing.
+const CURRENT_FILE: &str = "CURRENT";
+
+/// Opens the ledger, made at genesis where there is none. One process at a time can.
+pub fn open(settings: Settings) -> Result<(Writer, Reader), OpenError> {
+    let Settings { directory, genesis, node } = settings;
+    let lock = prepare(&directory)?;
+    let unreadable = |reason: String| OpenError::Unreadable { path: directory.clone(), reason };
+    check_families(&directory)?;
+    let db = DB::open_cf_descriptors(&schema::database_options(), &directory, schema::families())
+        .map_err(|error| unreadable(error.to_string()))?;
+    let (network, voters) = (genesis.id(), registry_at(&genesis).voters());
+    let database = Database { db, genesis, network, node, voters, _lock: lock };
+    let head = match stored_schema(&directory, &database.db)? {
+        Some(()) => stored_head(&directory, &database)?,
+        None => make_genesis(&directory, &database)?,
+    };
+    let (sender, receiver) = watch::channel(head);
+    let database = Arc::new(database);
+    Ok((Writer::new(database.clone(), sender), Reader::new(database, receiver)))
+}
+
+/// Opens a ledger that no node is using, for reading alone; not a byte of it is changed.
+pub(super) fn open_read_only(directory: &Path) -> Result<(DB, Option<File>), OpenError> {
+    if !directory.exists() {
+        return Err(OpenError::Missing(directory.to_owned()));
+    }
+    if !directory.is_dir() {
+        return Err(OpenError::NotADirectory(directory.to_owned()));
+    }
+    // A backup has no lock file, and needs none.
+    let lock = File::open(directory.join(LOCK_FILE)).ok();
+    if let Some(Err(TryLockError::WouldBlock)) = lock.as_ref().map(File::try_lock_shared) {
+        return Err(OpenError::Locked(directory.to_owned()));
+    }
+    check_current(directory)?;
+    if !directory.join(CURRENT_FILE).exists() {
+        return Err(OpenError::Missing(directory.to_owned()));
+    }
+    check_families(directory)?;
+    let unreadable =
+        |error: rocksdb::Error| OpenError::Unreadable { path: directory.to_owned(), reason: error.to_string() };
+    let mut options = schema::database_options();
+    options.create_if_missing(false);
+    options.create_missing_column_families(false);
+    let db = DB::open_cf_descriptors_read_only(&options, directory, schema::families(), false).map_err(unreadable)?;
+    stored_schema(directory, &db)?.ok_or_else(|| OpenError::Missing(directory.to_owned()))?;
+    Ok((db, lock))
+}
+
+fn prepare(directory: &Path) -> Result<File, OpenError> {
+    if directory.exists() && !directory.is_dir() {
+        return Err(OpenError::NotADirectory(directory.to_owned()));
+    }
+    let cannot = |error: io::Error| OpenError::CannotMake { path: directory.to_owned(), reason: error.to_string() };
+    fs::create_dir_all(directory).map_err(cannot)?;
+    check_current(directory)?;
+    let path = directory.join(LOCK_FILE);
+    let lock = File::options().create(true).truncate(false).write(true).open(path).map_err(cannot)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked(directory.to_owned())),
+        Err(TryLockError::Error(error)) => Err(cannot(error)),
+    }
+}
+
+/// Tables without the file that lists them are a damaged ledger, which RocksDB would take for an
+/// empty one and clear away. A process killed while making a ledger leaves no tables.
+fn check_current(directory: &Path) -> Result<(), OpenError> {
+    let unreadable = |reason: String| OpenError::Unreadable { path: directory.to_owned(), reason };
+    if directory.join(CURRENT_FILE).exists() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(directory).map_err(|error| unreadable(error.to_string()))? {
+        let entry = entry.map_err(|error| unreadable(error.to_string()))?;
+        if entry.path().extension().is_some_and(|extension| extension == "sst") {
+            return Err(unreadable(format!("its file {CURRENT_FILE} is missing")));
+        }
+    }
+    Ok(())
+}
+
+/// A family this version does not know was made by a newer one, and RocksDB opens all or none.
+fn check_families(directory: &Path) -> Result<(), OpenError> {
+    if !directory.join(CURRENT_FILE).exists() {
+        return Ok(());
+    }
+    let names = DB::list_cf(&schema::database_options(), directory)
+        .map_err(|error| OpenError::Unreadable { path: directory.to_owned(), reason: error.to_string() })?;
+    match names.into_iter().find(|name| Family::ALL.iter().all(|family| family.name() != name)) {
+        Some(name) => Err(OpenError::NewerSchema { path: directory.to_owned(), found: format!("family {name}") }),
+        None => Ok(()),
+    }
+}
+
+/// Whether a ledger was made here before; `None` also where a process was killed while making it.
+fn stored_schema(directory: &Path, db: &DB) -> Result<Option<()>, OpenError> {
+    match read_meta::<u32>(directory, db, meta::SCHEMA)? {
+        Some(SCHEMA) => Ok(Some(())),
+        Some(found) => Err(OpenError::NewerSchema { path: directory.to_owned(), found: format!("schema {found}") }),
+        // Genesis is one write, so without a schema there is nothing else either.
+        None if read_meta::<Head>(directory, db, meta::HEAD)?.is_none() => Ok(None),
+        None => Err(OpenError::Unreadable {
+            path: directory.to_owned(),
+            reason: "its entry 'schema' is missing".to_owned(),
+        }),
+    }
+}
+
+fn read_meta<T>(directory: &Path, db: &DB, key: &[u8]) -> Result<Option<T>, OpenError>
+where
+    T: serde::de::DeserializeOwned + serde::Serialize,
+{
+    let unreadable = |reason: String| OpenError::Unreadable { path: directory.to_owned(), reason };
+    let found = db.get_pinned_cf(handle(db, Family::Meta), key).map_err(|error| unreadable(error.to_string()))?;
+    let named = |reason| unreadable(format!("its entry '{}': {reason}", String::from_utf8_lossy(key)));
+    found.map(|bytes| unseal(&bytes).map_err(named)).transpose()
+}
+
+fn stored_head(directory: &Path, database: &Database) -> Result<Head, OpenError> {
+    let path = directory.to_owned();
+    let missing = |key: &[u8]| OpenError::Unreadable {
+        path: directory.to_owned(),
+        reason: format!("its entry '{}' is missing", String::from_utf8_lossy(key)),
+    };
+    let found = read_meta(directory, &database.db, meta::NETWORK)?.ok_or_else(|| missing(meta::NETWORK))?;
+    if found != database.network {
+        return Err(OpenError::OtherNetwork { path, found, expected: database.network });
+    }
+    let found = read_meta(directory, &database.db, meta::NODE)?.ok_or_else(|| missing(meta::NODE))?;
+    if found != database.node {
+        return Err(OpenError::OtherNode { path, found, expected: database.node.clone() });
+    }
+    let head: Head = read_meta(directory, &database.db, meta::HEAD)?.ok_or_else(|| missing(meta::HEAD))?;
+    let indexed = database.get(Family::Hashes, head.hash.as_bytes());
+    let indexed = indexed.map_err(|error| OpenError::Unreadable { path: path.clone(), reason: error.to_string() })?;
+    if head.height != Height::GENESIS && indexed.as_deref() != Some(&height_key(head.height)[..]) {
+        let reason = format!("its head {} is not indexed; run verify on it", head.height);
+        return Err(OpenError::Unreadable { path, reason });
+    }
+    Ok(head)
+}
+
+fn make_genesis(directory: &Path, database: &Database) -> Result<Head, OpenError> {
+    let (head, update) = genesis_head(&database.genesis).map_err(OpenError::Genesis)?;
+    let mut batch = WriteBatch::default();
+    let meta_family = handle(&database.db, Family::Meta);
+    batch.put_cf(meta_family, meta::SCHEMA, seal(&SCHEMA));
+    batch.put_cf(meta_family, meta::NETWORK, seal(&database.network));
+    batch.put_cf(meta_family, meta::NODE, seal(&database.node));
+    batch.put_cf(meta_family, meta::HEAD, seal(&head));
+    put_state(&database.db, &mut batch, &update);
+    let made = database.db.write_opt(batch, &synced());
+    made.map_err(|error| OpenError::CannotMake { path: directory.to_owned(), reason: error.to_string() })?;
+    Ok(head)
+}

@@ -1,0 +1,138 @@
+//! Settings of a user of the command line: `users/NAME/user.yaml`.
+
+use std::path::{Path, PathBuf};
+
+use minidlt_protocol::{
+    crypto::SecretKey,
+    genesis::Genesis,
+    types::{Hash, Identity},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::{ConfigError, Origin, Problem},
+    files::{MAX_FILE_BYTES, parse_yaml, read_text},
+    genesis::read_genesis,
+    keys::read_signing_key,
+    tls::{Authorities, Purpose, Tls},
+};
+
+/// The name of a user's file within its directory.
+pub const USER_FILE: &str = "user.yaml";
+
+/// The user file as written; paths are relative to its directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserFile {
+    pub identity: Identity,
+    /// The nodes to talk to unless told otherwise, the preferred one first: `https://host:port`.
+    pub nodes: Vec<String>,
+    #[serde(default = "default_genesis")]
+    pub genesis: PathBuf,
+    #[serde(default = "default_key")]
+    pub key: PathBuf,
+    #[serde(default)]
+    pub tls: UserTls,
+}
+
+/// Where a user's certificate and its key are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserTls {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+impl Default for UserTls {
+    fn default() -> Self {
+        Self { certificate: "tls.crt".into(), key: "tls.key".into() }
+    }
+}
+
+fn default_genesis() -> PathBuf {
+    "../../genesis.yaml".into()
+}
+
+fn default_key() -> PathBuf {
+    "user.key".into()
+}
+
+impl UserFile {
+    pub fn new(identity: Identity, nodes: Vec<String>) -> Self {
+        Self { identity, nodes, genesis: default_genesis(), key: default_key(), tls: UserTls::default() }
+    }
+}
+
+/// All a client command needs to know. It holds private keys, so it is not `Debug`.
+pub struct UserSettings {
+    pub directory: PathBuf,
+    pub identity: Identity,
+    /// `https://host:port`, at least one.
+    pub nodes: Vec<String>,
+    pub genesis: Genesis,
+    pub genesis_path: PathBuf,
+    /// The genesis' hash.
+    pub network: Hash,
+    /// Each organisation's certificate authority, from the genesis.
+    pub authorities: Authorities,
+    /// The user's signing key.
+    pub key: SecretKey,
+    pub tls: Tls,
+    /// What will soon need doing; to be told.
+    pub warnings: Vec<String>,
+}
+
+/// Reads a user's settings: `path` is its directory or its file.
+pub fn load(path: &Path) -> Result<UserSettings, ConfigError> {
+    let file = if path.is_dir() { path.join(USER_FILE) } else { path.to_owned() };
+    let raw: UserFile = parse_yaml(&file, &read_text(&file, MAX_FILE_BYTES)?)?;
+    let directory = file.parent().unwrap_or(Path::new("")).to_owned();
+    let wrong = |key: &str, problem| ConfigError::key(key, Origin::File(file.clone()), problem);
+    if raw.nodes.is_empty() {
+        return Err(wrong("nodes", Problem::Missing));
+    }
+    if let Some(url) = raw.nodes.iter().find(|url| !is_node_url(url)) {
+        return Err(wrong("nodes", Problem::Url(url.clone())));
+    }
+    let genesis_path = directory.join(&raw.genesis);
+    let (genesis, authorities) = read_genesis(&genesis_path)?;
+    let key_path = directory.join(&raw.key);
+    let key = read_signing_key(&key_path).map_err(|problem| wrong("key", problem))?;
+    check_key(key_path, &raw.identity, &key, &genesis).map_err(|problem| wrong("key", problem))?;
+    let (certificate, tls_key) = (directory.join(&raw.tls.certificate), directory.join(&raw.tls.key));
+    let (tls, warning) = Tls::read(certificate, tls_key, &raw.identity, Purpose::User, &authorities)
+        .map_err(|(part, problem)| wrong(part.key(), problem))?;
+    Ok(UserSettings {
+        directory,
+        identity: raw.identity,
+        nodes: raw.nodes.iter().map(|url| url.trim_end_matches('/').to_owned()).collect(),
+        network: genesis.id(),
+        genesis,
+        genesis_path,
+        authorities,
+        key,
+        tls,
+        warnings: Vec::from_iter(warning),
+    })
+}
+
+/// A user of the genesis must have its key from there; another may have been enrolled since.
+fn check_key(path: PathBuf, identity: &Identity, key: &SecretKey, genesis: &Genesis) -> Result<(), Problem> {
+    let (found, identity) = (key.public_key(), identity.clone());
+    match genesis.users.iter().find(|user| user.identity() == identity) {
+        Some(user) if user.public_key != found => {
+            Err(Problem::WrongKey { path, identity, found, expected: user.public_key })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `https://host:port`, perhaps with a slash at the end.
+pub fn is_node_url(url: &str) -> bool {
+    let authority = url.strip_prefix("https://").map(|rest| rest.strip_suffix('/').unwrap_or(rest));
+    let parts = authority.and_then(|authority| authority.rsplit_once(':'));
+    parts.is_some_and(|(host, port)| {
+        let clean = !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || "/?#@".contains(c));
+        clean && port.parse::<u16>().is_ok_and(|port| port != 0)
+    })
+}

@@ -1,0 +1,65 @@
+//! What the bench must reach on two cores with four nodes, what a node may use meanwhile, and how
+//! fast a long chain opens. One test, so that nothing else runs beside it.
+
+use std::{
+    fs,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use minidlt_integration::{Cluster, Mode, binary, run};
+use serde_json::Value;
+
+fn bench(name: &str, extra: &[&str]) -> Value {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("bench.json");
+    run(Command::new(binary())
+        .args(["bench", "--nodes", "4", "--duration", "15s", "--json"])
+        .arg(&file)
+        .args(extra)
+        .current_dir(directory.path()));
+    let json = fs::read_to_string(&file).expect("the bench writes its figures");
+    println!("{name}: {json}");
+    serde_json::from_str(&json).expect("JSON")
+}
+
+fn figure(bench: &Value, key: &str) -> f64 {
+    bench[key].as_f64().unwrap_or_else(|| panic!("{key} is a figure: {bench}"))
+}
+
+#[test]
+fn speed_latency_memory_and_start_up() {
+    let most = bench("as fast as it goes", &[]);
+    assert!(figure(&most, "ratio") >= 0.30, "{most}");
+    let peak = figure(&most, "peak_memory_mib_max");
+    assert!(peak < 400.0, "a node's memory stays under 400 MiB: {peak}");
+    let (warm, end) = (figure(&most, "rss_mib_at_warmup_max"), figure(&most, "rss_mib_at_end_max"));
+    println!("memory: {warm} MiB warm, {end} MiB at the end, {peak} MiB at most");
+
+    let calm = bench("100 transactions a second", &["--rate", "100"]);
+    assert!(figure(&calm, "latency_p50_ms") < 25.0, "{calm}");
+    assert_eq!(figure(&calm, "refused"), 0.0, "{calm}");
+
+    let bulk = bench("100 records a transaction", &["--records-per-transaction", "100"]);
+    assert!(figure(&bulk, "records_per_s") >= 30_000.0, "{bulk}");
+
+    start_up();
+}
+
+/// A node with 100,000 transactions is ready within two seconds.
+fn start_up() {
+    let mut cluster = Cluster::start(1, Mode::Bft);
+    let file = cluster.directory.path().join("records.jsonl");
+    let lines: String = (0..100_000).map(|i| format!("{{\"number\": {i}}}\n")).collect();
+    fs::write(&file, lines).expect("the records are written");
+    run(Command::new(binary()).args(["submit", "--wait", "--as"]).arg(cluster.user("trader")).arg(&file));
+    assert_eq!(cluster.stop_node(0), 0);
+    let start = Instant::now();
+    cluster.start_node(0);
+    cluster.wait_ready(0);
+    let took = start.elapsed();
+    println!("start-up with 100,000 transactions: {} ms", took.as_millis());
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    let held = cluster.metric(0, "minidlt_height");
+    assert!(held > 1.0, "{held}");
+}

@@ -35,7 +35,6 @@ use openssl::{
 use thiserror::Error as ThisError;
 
 use super::{State, problem::Problem};
-use crate::metrics;
 
 /// Why a certificate names no member.
 #[derive(Debug, Clone, PartialEq, Eq, ThisError)]
@@ -158,7 +157,6 @@ pub fn on_connect(state: &State, connection: &dyn Any, data: &mut Extensions) {
     let chain = stream.ssl().peer_cert_chain();
     let peer = certificate.and_then(|certificate| identity_of(&certificate, chain, &state.api.registry));
     if let Err(reason) = &peer {
-        metrics::count(&state.api.metrics.connections_refused, "api-not-a-member");
         log::info!("API: a caller is refused: {reason}");
     }
     data.insert(Peer(peer));

@@ -32,6 +32,7 @@ use serde_json::json;
 use tokio::sync::{Mutex, watch};
 
 use super::{State, blocking, blocks, limits::EVENT_MESSAGE_BYTES, problem::Problem};
+use crate::metrics;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -209,7 +210,10 @@ impl Stream {
                 match tokio::time::timeout(self.state.api.limits.frame_time, self.send(frame)).await {
                     Ok(Ok(())) => self.next = self.next.next(),
                     Ok(Err(Closed)) => return End::Gone,
-                    Err(_) => return End::Slow,
+                    Err(_) => {
+                        metrics::count(&self.state.api.metrics.requests_refused, "slow-subscriber");
+                        return End::Slow;
+                    }
                 }
             }
             tokio::select! {

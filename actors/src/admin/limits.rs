@@ -23,6 +23,8 @@
 //! | [`SMALL_BODY_BYTES`] | 64 KiB | bodies of administrators' requests: 413 |
 //! | [`EVENT_MESSAGE_BYTES`] | 4 KiB | what a subscriber may send, which is control frames only: closed |
 //! | head of a request | 128 KiB, 96 headers | fixed in actix-http: 400 or 431 |
+//! | linger | 2 s | for a caller refused before its body was read to read why: closed |
+//! | shut-down | 5 s | for requests under way to be answered: dropped |
 //! | backlog | 1,024 | connections not yet accepted: the kernel makes them wait |
 
 use std::time::Duration;

@@ -179,6 +179,9 @@ pub struct Running {
 
 /// How long requests under way may take to end when the server stops, in seconds.
 const STOP_SECONDS: u64 = 5;
+/// How long a connection is kept for a caller who was answered before its body was read, so that
+/// it can read that answer.
+const LINGER: Duration = Duration::from_secs(2);
 const BACKLOG: u32 = 1_024;
 
 impl Running {
@@ -213,7 +216,7 @@ pub fn start(api: Api, listener: TcpListener, acceptor: SslAcceptorBuilder) -> i
     .max_connections(limits.connections_per_worker)
     .max_connection_rate(limits.handshakes_per_worker)
     .client_request_timeout(limits.head_time)
-    .client_disconnect_timeout(Duration::from_secs(1))
+    .client_disconnect_timeout(LINGER)
     .keep_alive(KeepAlive::Timeout(limits.keep_alive))
     .shutdown_timeout(STOP_SECONDS)
     .disable_signals()

@@ -4,7 +4,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use actix_web::{
-    HttpMessage, HttpRequest, HttpResponse, HttpResponseBuilder, ResponseError, http::StatusCode, http::header, web,
+    HttpMessage, HttpRequest, HttpResponse, HttpResponseBuilder,
+    http::{StatusCode, header},
+    web,
 };
 use base64::{
     Engine, alphabet,
@@ -26,7 +28,11 @@ use super::{
     transactions,
     wait::{self, WaitQuery},
 };
-use crate::{messages::mempool::Submit, metrics, store::reader::Located};
+use crate::{
+    messages::mempool::{FindPending, Submit, Waiting},
+    metrics,
+    store::reader::Located,
+};
 
 const ACCEPTED: &str = "application/json, application/cbor, application/cbor-seq";
 
@@ -168,13 +174,18 @@ async fn one(state: &State, bytes: TransactionBytes, time: Option<Duration>) -> 
         None => return Err(Problem::internal("the mempool gave no answer")),
     };
     let places = wait::committed(state, std::iter::once(id), time.unwrap_or_default()).await?;
-    let answer = status(&id, &places);
-    Ok(match places.is_empty() {
-        false => HttpResponse::Ok().json(answer),
-        true => {
-            HttpResponse::Accepted().insert_header((header::LOCATION, format!("/v1/transactions/{id}"))).json(answer)
-        }
-    })
+    if let Some(located) = places.get(&id) {
+        return Ok(HttpResponse::Ok().json(transactions::committed(&id, located)));
+    }
+    // Only who waited long enough can find it dumped already.
+    if time.is_some()
+        && let Waiting::Dumped { expires, missing } =
+            state.ask("the mempool", &state.api.mempool.find, FindPending(id)).await?
+    {
+        return Ok(HttpResponse::Ok().json(transactions::dumped(&id, expires, &missing)));
+    }
+    let place = (header::LOCATION, format!("/v1/transactions/{id}"));
+    Ok(HttpResponse::Accepted().insert_header(place).json(status(&id, &places)))
 }
 
 fn status(id: &Hash, places: &BTreeMap<Hash, Located>) -> Value {
@@ -189,21 +200,27 @@ async fn many(state: &State, items: Vec<Item>, time: Option<Duration>) -> Result
     let ids = outcomes.iter().filter_map(|outcome| outcome.as_ref().ok()).copied();
     let places = wait::committed(state, ids, time.unwrap_or_default()).await?;
     let accepted = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    let refused = outcomes.len() - accepted;
     let refusals = || outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
-    let code = match refusals().next() {
-        Some(first) if accepted == 0 && refusals().all(Refusal::is_transient) => Problem::refused(first).status_code(),
-        None if outcomes.iter().flatten().all(|id| places.contains_key(id)) => StatusCode::OK,
-        _ => StatusCode::ACCEPTED,
-    };
-    let mut response = HttpResponseBuilder::new(code);
+    let list: Vec<Value> = outcomes
+        .iter()
+        .map(|outcome| match outcome {
+            Ok(id) => status(id, &places),
+            Err(refusal) => json!({ "problem": Problem::refused(refusal).to_json() }),
+        })
+        .collect();
+    if let Some(first) = refusals().next()
+        && accepted == 0
+        && refusals().all(Refusal::is_transient)
+    {
+        // Nothing was taken and all may be later: the caller need not take the list apart.
+        let problem = Problem::refused(first).with("transactions", list);
+        return Err(problem.with("accepted", accepted).with("refused", refused));
+    }
+    let all_committed = refused == 0 && outcomes.iter().flatten().all(|id| places.contains_key(id));
+    let mut response = HttpResponseBuilder::new(if all_committed { StatusCode::OK } else { StatusCode::ACCEPTED });
     if refusals().any(Refusal::is_transient) {
         response.insert_header((header::RETRY_AFTER, "1"));
     }
-    let list = outcomes.iter().map(|outcome| match outcome {
-        Ok(id) => status(id, &places),
-        Err(refusal) => json!({ "problem": Problem::refused(refusal).to_json() }),
-    });
-    let list: Vec<Value> = list.collect();
-    let refused = list.len() - accepted;
     Ok(response.json(json!({ "transactions": list, "accepted": accepted, "refused": refused })))
 }

@@ -1,7 +1,11 @@
 //! What became of a transaction, and its receipt.
 
 use actix_web::{HttpResponse, http::header, web};
-use minidlt_protocol::{transaction::TransactionBytes, types::Hash, view::TransactionView};
+use minidlt_protocol::{
+    transaction::TransactionBytes,
+    types::{Hash, Identity, Timestamp},
+    view::TransactionView,
+};
 use serde_json::{Value, json};
 
 use super::{State, blocking, problem::Problem};
@@ -22,6 +26,12 @@ pub fn committed(id: &Hash, Located { height, position, outcome }: &Located) -> 
     json!({ "id": id, "status": "committed", "height": height, "position": position, "result": outcome })
 }
 
+/// A transaction that can no longer be committed, as every answer shows it.
+pub fn dumped(id: &Hash, expires: Timestamp, missing: &[Identity]) -> Value {
+    let detail = format!("no block created up to {expires} ms held it, so none ever will");
+    json!({ "id": id, "status": "dumped", "expires": expires, "missing": missing, "detail": detail })
+}
+
 pub async fn get(state: web::Data<State>, path: web::Path<String>) -> Result<HttpResponse, Problem> {
     let id = id_in(&path)?;
     if let Some(answer) = on_ledger(&state, id).await? {
@@ -35,12 +45,7 @@ pub async fn get(state: web::Data<State>, path: web::Path<String>) -> Result<Htt
             let answer = json!({ "id": id, "status": "pending", "missing": missing, "transaction": transaction });
             Ok(HttpResponse::Ok().json(answer))
         }
-        Waiting::Dumped { expires, missing } => {
-            let detail = format!("no block created up to {expires} ms held it, so none ever will");
-            let answer =
-                json!({ "id": id, "status": "dumped", "expires": expires, "missing": missing, "detail": detail });
-            Ok(HttpResponse::Ok().json(answer))
-        }
+        Waiting::Dumped { expires, missing } => Ok(HttpResponse::Ok().json(dumped(&id, expires, &missing))),
         // It may have been committed between the two looks.
         Waiting::Unknown => match on_ledger(&state, id).await? {
             Some(answer) => Ok(HttpResponse::Ok().json(answer)),

@@ -1,6 +1,7 @@
 //! The API over real TLS connections, in front of a chain in memory and an actor that answers for
 //! the rest of the node.
 
+mod bounds;
 mod events;
 mod members;
 mod network;

@@ -137,8 +137,11 @@ async fn a_full_mempool_says_when_to_try_again() {
 #[actix_web::test]
 async fn the_dumped_are_told_with_who_was_missing() {
     let node = Node::start();
-    let taken = submit(&node, "", CBOR, codec::encode(&node.network.signed(TRADER, 1))).await.json();
+    let signed = node.network.signed(TRADER, 1);
+    let taken = submit(&node, "", CBOR, codec::encode(&signed)).await.json();
     node.fake.send(Change(Fake::dump_all)).await.unwrap();
+    let waited = submit(&node, "?wait=committed&timeout=10ms", CBOR, codec::encode(&signed)).await;
+    assert_eq!((waited.status.as_u16(), &waited.json()["status"]), (200, &json!("dumped")));
     let path = format!("/v1/transactions/{}", taken["id"].as_str().unwrap());
     let status = node.get(TRADER, &path).await.json();
     assert_eq!((&status["status"], &status["missing"][0]["name"]), (&json!("dumped"), &json!("node3")));

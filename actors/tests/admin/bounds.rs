@@ -1,0 +1,66 @@
+//! The bounds on what is under way at once.
+
+use std::time::Duration;
+
+use awc::http::Method;
+use bytes::Bytes;
+use futures_util::stream;
+use minidlt_actors::admin::Limits;
+use minidlt_protocol::codec;
+
+use super::{
+    network::TRADER,
+    node::{Answer, Node},
+};
+
+const PATH: &str = "/v1/transactions";
+const CBOR: &str = "application/cbor";
+
+#[actix_web::test]
+async fn waiters_are_bounded_before_anything_is_submitted() {
+    let node = Node::with(Limits { waiters: 1, ..Limits::default() });
+    let [first, second] = [1, 2].map(|nonce| codec::encode(&node.network.signed(TRADER, nonce)));
+    let waits = node.call(TRADER, Method::POST, "/v1/transactions?wait=committed&timeout=2s", CBOR, first);
+    let refused = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        node.call(TRADER, Method::POST, "/v1/transactions?wait=committed", CBOR, second).await
+    };
+    let (waited, refused) = tokio::join!(waits, refused);
+    assert_eq!(waited.status, 202);
+    assert_eq!((refused.status.as_u16(), refused.problem().as_str()), (429, "too-many-requests"));
+    assert_eq!(node.get(TRADER, "/v1/status").await.json()["mempool"]["transactions"], 1);
+}
+
+#[actix_web::test]
+async fn requests_under_way_are_bounded() {
+    let node = Node::with(Limits { requests: 1, ..Limits::default() });
+    let body = codec::encode(&node.network.signed(TRADER, 1));
+    let waits = node.call(TRADER, Method::POST, "/v1/transactions?wait=committed&timeout=2s", CBOR, body);
+    let refused = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        node.get(TRADER, "/v1/users").await
+    };
+    let (_, refused) = tokio::join!(waits, refused);
+    assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (429, "1"));
+}
+
+#[actix_web::test]
+async fn a_body_that_does_not_come_or_does_not_end_is_refused() {
+    let mut node = Node::with(Limits { body_time: Duration::from_millis(300), ..Limits::default() });
+    node.http2 = false;
+    let send = |body| node.client(TRADER).post(node.url(PATH)).content_type(CBOR).send_body(body);
+    let never = stream::pending::<Result<Bytes, std::io::Error>>();
+    let late = Answer::read(send(awc::body::BodyStream::new(never)).await.unwrap()).await;
+    assert_eq!((late.status.as_u16(), late.problem().as_str()), (408, "request-timeout"));
+}
+
+#[actix_web::test]
+async fn bodies_wait_for_room() {
+    let limits = Limits { bodies_bytes: 1 << 20, body_time: Duration::from_millis(600), ..Limits::default() };
+    let mut node = Node::with(limits);
+    node.http2 = false;
+    let none = node.call(TRADER, Method::POST, PATH, CBOR, vec![0; 2 << 20]).await;
+    assert_eq!((none.status.as_u16(), none.problem().as_str()), (429, "too-many-requests"));
+    let body = codec::encode(&node.network.signed(TRADER, 1));
+    assert_eq!(node.call(TRADER, Method::POST, PATH, CBOR, body).await.status, 202);
+}

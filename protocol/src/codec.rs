@@ -295,6 +295,32 @@ mod tests {
         }
     }
 
+    /// Maps in maps, each level with its keys in the wrong order, so that every level is read again.
+    #[test]
+    fn keys_out_of_order_cost_no_more_than_a_reading_a_level() {
+        let mut value = vec![0x00];
+        for level in 0..MAX_DEPTH - 1 {
+            let wide = if level == 0 { 20_000u16 } else { 1 };
+            let mut map = vec![0xb9];
+            map.extend((wide + 1).to_be_bytes());
+            if wide + 1 < 256 {
+                map = vec![0xa0 | (wide + 1) as u8];
+            }
+            map.extend([0x19, 0xff, 0xff]);
+            map.extend(&value);
+            for key in (1_000..1_000 + wide).rev() {
+                map.push(0x19);
+                map.extend(key.to_be_bytes());
+                map.push(0x00);
+            }
+            value = map;
+        }
+        assert_eq!(scan(&value, Profile::Protocol), Ok(()));
+        let mut scanner = Scanner { bytes: &value, at: 0, profile: Profile::Protocol, unique_keys: true, items: 0 };
+        assert_eq!(scanner.item(1), Ok(()));
+        assert!(scanner.items < 50_000, "an item counts once, however often its bytes are read");
+    }
+
     #[test]
     fn each_bound_is_refused_by_name() {
         let nested = [vec![0x81; MAX_DEPTH], vec![0x00]].concat();

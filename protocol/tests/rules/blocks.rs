@@ -200,8 +200,11 @@ fn votes_for_something_else_certify_nothing() {
     }
 }
 
+/// What is changed, and how.
+type Mutation = (&'static str, fn(&mut CertifiedBlock));
+
 /// Every way to change one thing of a certified block with just a quorum of signatures.
-fn mutations() -> Vec<(&'static str, fn(&mut CertifiedBlock))> {
+fn mutations() -> Vec<Mutation> {
     vec![
         ("height", |c| c.block.header.height = Height::new(2)),
         ("round", |c| c.block.header.round = Round::new(4)),

@@ -78,7 +78,7 @@ static POOL: LazyLock<Vec<SharedTransaction>> = LazyLock::new(|| {
     (0..48).map(make).collect()
 });
 
-/// Four transactions of 700,000 bytes each, of two users: a block holds five such.
+/// Eight transactions of 700,000 bytes each, of two users: a block holds five such.
 static LARGE: LazyLock<Vec<SharedTransaction>> = LazyLock::new(|| {
     let network = Network::bft();
     let text = serde_json::Value::from("x".repeat(350_000));

@@ -117,9 +117,10 @@ fn a_surplus_signature_is_not_to_be_left_out() {
     let Receipt { block, .. } = &mut receipt;
     block.certificate = NETWORK.certificate(block.header.height, Round::ZERO, block.hash, &[0, 1, 2, 3]);
     assert!(read(&receipt.to_text()).unwrap_err().to_string().contains("certificate.signatures"));
-    let reason = CertificateError::OutOfOrder { voter: node(0) };
     block_signed_by(&mut receipt, &[2, 0, 1]);
-    assert_eq!(read(&receipt.to_text()), Err(ReceiptError::Certificate { which: "block", reason }));
+    let error = read(&receipt.to_text()).unwrap_err().to_string();
+    let reason = CertificateError::OutOfOrder { voter: node(0) }.to_string();
+    assert!(error.starts_with("block.certificate") && error.ends_with(&reason), "{error}");
 }
 
 fn block_signed_by(receipt: &mut Receipt, nodes: &[u8]) {

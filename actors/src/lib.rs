@@ -2,11 +2,21 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod clock;
 pub mod consensus;
 pub mod fatal;
+pub mod frame;
+pub mod journal;
+pub mod listener;
+pub mod log_limit;
 pub mod mempool;
 pub mod messages;
 pub mod metrics;
+pub mod session;
+pub mod signer;
 pub mod store;
 pub mod sync;
+pub mod tls;
+pub mod verifier;
+pub mod wiring;

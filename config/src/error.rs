@@ -2,7 +2,11 @@
 
 use std::{fmt, io, path::PathBuf};
 
-use minidlt_protocol::{crypto::PublicKey, genesis::GenesisError, types::Identity};
+use minidlt_protocol::{
+    crypto::PublicKey,
+    genesis::GenesisError,
+    types::{Identity, Name},
+};
 use thiserror::Error;
 
 /// Where a value came from.
@@ -97,6 +101,8 @@ pub enum Problem {
     Url(String),
     #[error("stands twice; keep one")]
     Twice,
+    #[error("none of {0} has the role admin, so nobody could enrol its members; add one")]
+    NoAdmin(Name),
     #[error("names {what} {name}, which is not listed; add it or correct the name")]
     Unlisted { what: &'static str, name: String },
 
@@ -110,7 +116,7 @@ pub enum Problem {
         "{} has the public key {found}, but the genesis gives {identity} the key {expected}; use the key made for it",
         path.display()
     )]
-    WrongKey { path: PathBuf, identity: Identity, found: PublicKey, expected: PublicKey },
+    WrongKey { path: PathBuf, identity: Identity, found: Box<PublicKey>, expected: Box<PublicKey> },
     #[error("{} is the key of {owner}, not of {identity}; use the key made for it", path.display())]
     ForeignKey { path: PathBuf, identity: Identity, owner: Identity },
 

@@ -42,7 +42,7 @@ pub(crate) fn read_text(path: &Path, limit: usize) -> Result<String, ConfigError
     String::from_utf8(bytes).map_err(|_| ConfigError::file(path, Problem::NotText))
 }
 
-/// Parses YAML; serde_yaml refuses repeated keys, and its errors name the line and the column.
+/// Parses YAML; serde_yaml refuses repeated keys, and its errors name the key or the line.
 pub(crate) fn parse_yaml<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
     serde_yaml::from_str(text).map_err(|error| ConfigError::file(path, Problem::Syntax(one_line(&error.to_string()))))
 }

@@ -105,9 +105,11 @@ impl Layers {
         let path = error.path.join(".");
         let within = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
         match error.kind {
+            // The path ends in the unknown key. Its own layer is asked for, not the key's: a key with
+            // a dot in it may read like another's path.
             Kind::UnknownField(name, expected) => {
-                let key = within(&name);
-                let origin = self.origin(&key);
+                let origin = self.named(error.metadata.as_ref(), &path);
+                let key = if path.is_empty() { name } else { path };
                 ConfigError::key(key, origin, Problem::UnknownKey { expected: expected.join(", ") })
             }
             Kind::MissingField(name) => {
@@ -115,6 +117,7 @@ impl Layers {
             }
             Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
                 let origin = self.origin(&path);
+                let expected = if expected.starts_with("struct") { "keys below it".to_owned() } else { expected };
                 ConfigError::key(path, origin, Problem::WrongType { found: found.to_string(), expected })
             }
             other => {

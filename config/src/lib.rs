@@ -9,10 +9,13 @@
 
 mod error;
 mod files;
+#[cfg(test)]
+mod fixture;
 mod genesis;
 mod keys;
 mod layers;
 mod limits;
+pub mod network;
 pub mod raw;
 mod settings;
 pub mod tls;

@@ -186,7 +186,10 @@ impl Check {
             if found == expected {
                 return Ok(None);
             }
-            return Err(self.wrong("key", Problem::WrongKey { path, identity, found, expected }));
+            return Err(self.wrong(
+                "key",
+                Problem::WrongKey { path, identity, found: Box::new(found), expected: Box::new(expected) },
+            ));
         }
         if let Some(owner) = genesis.nodes.iter().find(|node| node.public_key == found) {
             let owner = owner.identity();
@@ -206,3 +209,6 @@ impl Check {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

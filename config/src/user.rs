@@ -121,7 +121,7 @@ fn check_key(path: PathBuf, identity: &Identity, key: &SecretKey, genesis: &Gene
     let (found, identity) = (key.public_key(), identity.clone());
     match genesis.users.iter().find(|user| user.identity() == identity) {
         Some(user) if user.public_key != found => {
-            Err(Problem::WrongKey { path, identity, found, expected: user.public_key })
+            Err(Problem::WrongKey { path, identity, found: Box::new(found), expected: Box::new(user.public_key) })
         }
         _ => Ok(()),
     }
@@ -135,4 +135,50 @@ pub fn is_node_url(url: &str) -> bool {
         let clean = !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || "/?#@".contains(c));
         clean && port.parse::<u16>().is_ok_and(|port| port != 0)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fixture::{Fixture, USER_FILE},
+        generate_key,
+    };
+
+    #[test]
+    fn a_users_directory_is_read_and_each_fault_has_its_line() {
+        let fixture = Fixture::new();
+        let at = fixture.path("users/admin");
+        let user = load(&at).unwrap();
+        assert_eq!((user.identity.to_string().as_str(), user.network), ("admin@Org01", fixture.genesis.id()));
+        let line = |text: String| {
+            fixture.write("users/admin/user.yaml", text);
+            let said = load(&at).err().expect("it must be refused").to_string();
+            said.replace(fixture.directory.path().to_str().unwrap(), "D")
+        };
+        assert_eq!(
+            line(USER_FILE.replace("https", "http")),
+            "nodes in D/users/admin/user.yaml: \"http://127.0.0.1:3401\" is not the URL of a node; \
+             write one such as https://127.0.0.1:3401"
+        );
+        assert_eq!(
+            line(USER_FILE.replace("'https://127.0.0.1:3401'", "")),
+            "nodes in D/users/admin/user.yaml: is missing; add it"
+        );
+        assert!(line(format!("{USER_FILE}colour: red\n")).contains("unknown field `colour`"));
+        fixture.write("users/admin/user.yaml", USER_FILE);
+        fixture.write_private("users/admin/user.key", generate_key().unwrap().pem);
+        let said = load(&at).err().expect("another's key").to_string();
+        assert!(said.starts_with("key in ") && said.contains("but the genesis gives admin@Org01 the key"), "{said}");
+    }
+
+    #[test]
+    fn urls_are_those_of_nodes() {
+        for good in ["https://127.0.0.1:3401", "https://a.example:1/", "https://[::1]:3401"] {
+            assert!(is_node_url(good), "{good}");
+        }
+        for bad in ["http://a:1", "https://a", "https://:1", "https://a:0", "https://a:1/v1", "https://u@a:1"] {
+            assert!(!is_node_url(bad), "{bad}");
+        }
+    }
 }

@@ -243,9 +243,7 @@ impl DecidedBlock {
         let hash = block.header.hash(network);
         same("certificate's block", &certificate.block, &hash).map_err(block_error)?;
         same("certificate's height", &certificate.height, &height).map_err(block_error)?;
-        certificate
-            .verify(network, &voters)
-            .map_err(|reason| CertifiedBlockError::Certificate { height, reason })?;
+        certificate.verify(network, &voters).map_err(|reason| CertifiedBlockError::Certificate { height, reason })?;
         block.header.check_follows(head, &voters).map_err(block_error)?;
         let parsed = block.parse(network).map_err(block_error)?;
         block.header.check_transactions(parsed.iter(), registry).map_err(block_error)?;

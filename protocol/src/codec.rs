@@ -13,6 +13,14 @@ use thiserror::Error;
 /// Deepest nesting of arrays and maps accepted, the outermost included.
 pub const MAX_DEPTH: usize = 32;
 
+/// Most items (numbers, strings, arrays, maps, and what is in them) accepted in one value. A byte of
+/// input can be an item, and an item decoded takes up to some fifty bytes: without this bound a
+/// frame of empty strings would swell to most of a gigabyte.
+pub const MAX_ITEMS: usize = 1 << 20;
+
+/// Most characters of a decoder's message that are passed on: it may quote the input.
+const MAX_REASON_CHARS: usize = 200;
+
 /// Why bytes were not accepted as CBOR of the expected shape.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CodecError {
@@ -20,6 +28,8 @@ pub enum CodecError {
     Oversized { size: usize, limit: usize },
     #[error("nested deeper than {MAX_DEPTH} levels")]
     TooDeep,
+    #[error("made of more than {MAX_ITEMS} items")]
+    TooMany,
     #[error("ends in the middle of a value, at byte {at}")]
     Truncated { at: usize },
     #[error("{extra} bytes after the end of the value")]
@@ -50,14 +60,20 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 pub fn decode<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, CodecError> {
     check_size(bytes, limit)?;
     scan(bytes, Profile::Protocol)?;
-    serde_cbor::from_slice(bytes).map_err(|error| CodecError::Shape(error.to_string()))
+    serde_cbor::from_slice(bytes).map_err(shape)
+}
+
+fn shape(error: serde_cbor::Error) -> CodecError {
+    CodecError::Shape(clip(&error.to_string()))
+}
+
+/// The beginning of a decoder's message, which may quote all of a hostile input.
+pub(crate) fn clip(reason: &str) -> String {
+    reason.chars().take(MAX_REASON_CHARS).collect()
 }
 
 /// As [`decode`], and the bytes must be the very ones [`encode`] gives: one value, one encoding.
-pub fn decode_canonical<T: DeserializeOwned + Serialize>(
-    bytes: &[u8],
-    limit: usize,
-) -> Result<T, CodecError> {
+pub fn decode_canonical<T: DeserializeOwned + Serialize>(bytes: &[u8], limit: usize) -> Result<T, CodecError> {
     let value = decode(bytes, limit)?;
     if encode(&value) == bytes { Ok(value) } else { Err(CodecError::NotCanonical) }
 }
@@ -66,7 +82,7 @@ pub fn decode_canonical<T: DeserializeOwned + Serialize>(
 pub fn to_json(bytes: &[u8], limit: usize) -> Result<serde_json::Value, CodecError> {
     check_size(bytes, limit)?;
     scan(bytes, Profile::Json)?;
-    serde_cbor::from_slice(bytes).map_err(|error| CodecError::Shape(error.to_string()))
+    serde_cbor::from_slice(bytes).map_err(shape)
 }
 
 fn check_size(bytes: &[u8], limit: usize) -> Result<(), CodecError> {
@@ -78,7 +94,7 @@ fn check_size(bytes: &[u8], limit: usize) -> Result<(), CodecError> {
 
 /// Checks that `bytes` are exactly one acceptable item, without building anything.
 pub fn scan(bytes: &[u8], profile: Profile) -> Result<(), CodecError> {
-    let mut scanner = Scanner { bytes, at: 0, profile, unique_keys: true };
+    let mut scanner = Scanner { bytes, at: 0, profile, unique_keys: true, items: 0 };
     scanner.item(1)?;
     match bytes.len() - scanner.at {
         0 => Ok(()),
@@ -88,7 +104,7 @@ pub fn scan(bytes: &[u8], profile: Profile) -> Result<(), CodecError> {
 
 /// The length in bytes of the first item of a CBOR sequence (RFC 8742).
 pub fn first_item(bytes: &[u8]) -> Result<usize, CodecError> {
-    let mut scanner = Scanner { bytes, at: 0, profile: Profile::Protocol, unique_keys: false };
+    let mut scanner = Scanner { bytes, at: 0, profile: Profile::Protocol, unique_keys: false, items: 0 };
     scanner.item(1)?;
     Ok(scanner.at)
 }
@@ -99,6 +115,8 @@ struct Scanner<'a> {
     profile: Profile,
     /// Off when keys are read a second time: nested maps would otherwise double the work a level.
     unique_keys: bool,
+    /// How many items have been begun.
+    items: usize,
 }
 
 /// The major types of RFC 8949, section 3.1, that get a name here.
@@ -114,6 +132,10 @@ mod major {
 
 impl<'a> Scanner<'a> {
     fn item(&mut self, depth: usize) -> Result<(), CodecError> {
+        self.items += 1;
+        if self.items > MAX_ITEMS {
+            return Err(CodecError::TooMany);
+        }
         let start = self.at;
         let refused = |what| Err(CodecError::Refused { what, at: start });
         let first = self.take(1)?[0];
@@ -162,7 +184,7 @@ impl<'a> Scanner<'a> {
     }
 
     fn keys_before(&self, from: usize, entries: u64, depth: usize) -> Result<BTreeSet<&'a [u8]>, CodecError> {
-        let mut again = Scanner { bytes: self.bytes, at: from, profile: self.profile, unique_keys: false };
+        let mut again = Scanner { bytes: self.bytes, at: from, profile: self.profile, unique_keys: false, items: 0 };
         let mut keys = BTreeSet::new();
         for _ in 0..entries {
             let start = again.at;

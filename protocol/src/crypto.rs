@@ -131,12 +131,9 @@ impl Signature {
     /// Reads what tools such as `openssl` write: DER, or 64 bytes; S of either kind. The result
     /// has low S. For the edge only: inside, a high S is refused.
     pub fn normalise(bytes: &[u8]) -> Result<Self, CryptoError> {
-        let mut parsed = if bytes.len() == 64 {
-            ecdsa::Signature::from_compact(bytes)
-        } else {
-            ecdsa::Signature::from_der(bytes)
-        }
-        .map_err(|_| CryptoError::SignatureEncoding)?;
+        let mut parsed =
+            if bytes.len() == 64 { ecdsa::Signature::from_compact(bytes) } else { ecdsa::Signature::from_der(bytes) }
+                .map_err(|_| CryptoError::SignatureEncoding)?;
         parsed.normalize_s();
         Ok(Self(parsed.serialize_compact()))
     }

@@ -9,8 +9,8 @@ use thiserror::Error;
 use crate::{
     codec,
     crypto::{Domain, digest},
-    limits::{MAX_MEMBERS, MAX_VOTERS},
-    registry::{Node, Organisation, Policy, Registry, User},
+    limits::{MAX_GENESIS_BYTES, MAX_MEMBERS, MAX_POLICIES, MAX_VOTERS},
+    registry::{Node, Organisation, Policy, PolicyError, Registry, User},
     types::{Hash, Identity, Name, Timestamp},
     vote::ConsensusMode,
 };
@@ -62,6 +62,10 @@ pub enum GenesisError {
     Missing { list: &'static str, name: String, what: &'static str, missing: String },
     #[error("nodes: none has the role 'orderer', so nobody could decide a block")]
     NoOrderer,
+    #[error("policies: {name}: {reason}")]
+    Policy { name: Name, reason: PolicyError },
+    #[error("{size} bytes encoded, at most {MAX_GENESIS_BYTES} are accepted")]
+    Oversized { size: usize },
     #[error("timeouts.{key}: {value} is not between {least} and {MAX_TIMEOUT_MILLIS}")]
     Timeout { key: &'static str, value: u64, least: u64 },
 }
@@ -89,8 +93,13 @@ impl Genesis {
         size("nodes", self.nodes.len(), MAX_MEMBERS)?;
         size("users", self.users.len(), MAX_MEMBERS)?;
         unique("organisations", self.organisations.iter().map(|org| org.name.to_string()))?;
-        unique("nodes", self.nodes.iter().map(|node| node.identity().to_string()))?;
-        unique("users", self.users.iter().map(|user| user.identity().to_string()))?;
+        let nodes = || self.nodes.iter().map(|node| node.identity().to_string());
+        let users = || self.users.iter().map(|user| user.identity().to_string());
+        unique("nodes", nodes())?;
+        unique("users", users())?;
+        // An endorser is looked up by identity alone.
+        unique("nodes and users", nodes().chain(users()))?;
+        self.check_policies()?;
         self.check_references()?;
         self.check_sharing()?;
         match self.registry().voters().as_slice().len() {
@@ -107,13 +116,27 @@ impl Genesis {
                 return Err(GenesisError::Timeout { key, value, least });
             }
         }
-        Ok(())
+        match codec::encode(self).len() {
+            size if size > MAX_GENESIS_BYTES => Err(GenesisError::Oversized { size }),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_policies(&self) -> Result<(), GenesisError> {
+        if self.policies.len() > MAX_POLICIES {
+            let (list, count, limit) = ("policies", self.policies.len(), MAX_POLICIES);
+            return Err(GenesisError::TooMany { list, count, limit });
+        }
+        self.policies.iter().try_for_each(|(name, policy)| {
+            policy.check().map_err(|reason| GenesisError::Policy { name: name.clone(), reason })
+        })
     }
 
     fn check_references(&self) -> Result<(), GenesisError> {
         let organisations: BTreeSet<&Name> = self.organisations.iter().map(|org| &org.name).collect();
         let nodes: BTreeSet<Identity> = self.nodes.iter().map(Node::identity).collect();
-        let missing = |list, name: String, what, missing: String| Err(GenesisError::Missing { list, name, what, missing });
+        let missing =
+            |list, name: String, what, missing: String| Err(GenesisError::Missing { list, name, what, missing });
         for node in &self.nodes {
             if !organisations.contains(&node.organisation) {
                 return missing("nodes", node.identity().to_string(), "organisation", node.organisation.to_string());
@@ -135,13 +158,16 @@ impl Genesis {
         Ok(())
     }
 
-    /// No two nodes or users share a key, no two nodes an address: one vote each.
+    /// No two members share a key, no two nodes an address: one vote each, and no signature that is
+    /// both a node's and a user's.
     fn check_sharing(&self) -> Result<(), GenesisError> {
         let nodes = || self.nodes.iter();
         distinct("nodes", "public_key", nodes().map(|n| (n.public_key.to_string(), n.identity().to_string())))?;
         distinct("nodes", "address", nodes().map(|n| (n.address.clone(), n.identity().to_string())))?;
-        let users = self.users.iter().map(|u| (u.public_key.to_string(), u.identity().to_string()));
-        distinct("users", "public_key", users)
+        let users = || self.users.iter().map(|u| (u.public_key.to_string(), u.identity().to_string()));
+        distinct("users", "public_key", users())?;
+        let nodes = nodes().map(|n| (n.public_key.to_string(), n.identity().to_string()));
+        distinct("nodes and users", "public_key", nodes.chain(users()))
     }
 }
 
@@ -179,9 +205,7 @@ fn distinct(
 
 fn unknown_organisation<'a>(policy: &'a Policy, known: &BTreeSet<&Name>) -> Option<&'a Name> {
     match policy {
-        Policy::Any { any: parts } | Policy::All { all: parts } | Policy::AtLeast { of: parts, .. } => {
-            parts.iter().find_map(|part| unknown_organisation(part, known))
-        }
         Policy::Leaf { organisation, .. } => (!known.contains(organisation)).then_some(organisation),
+        _ => policy.parts().iter().find_map(|part| unknown_organisation(part, known)),
     }
 }

@@ -1,6 +1,8 @@
 //! The bounds every node of a network must share. The README beside the sources lists them all;
 //! the compiler checks how they stand to each other.
 
+use crate::codec;
+
 /// Largest frame between nodes, in bytes.
 pub const MAX_FRAME_BYTES: usize = 16 << 20;
 /// Largest transaction with one record, in bytes as encoded.
@@ -31,6 +33,10 @@ pub const MAX_LIFETIME_MILLIS: u64 = 24 * 3_600_000;
 pub const MAX_MEMBERS: usize = 10_000;
 /// Most voters of a network.
 pub const MAX_VOTERS: usize = 100;
+/// Most policies of a network.
+pub const MAX_POLICIES: usize = 1_000;
+/// Deepest nesting of a policy, a single leaf being 1.
+pub const MAX_POLICY_DEPTH: usize = 8;
 /// Most bytes of a genesis file.
 pub const MAX_GENESIS_BYTES: usize = 16 << 20;
 
@@ -40,5 +46,6 @@ const _: () = {
     assert!(MAX_BLOCK_BYTES + BLOCK_OVERHEAD_BYTES < MAX_FRAME_BYTES, "any block fits a frame");
     assert!(MAX_BLOCK_TRANSACTIONS * 40 < BLOCK_OVERHEAD_BYTES, "a compact proposal is overhead-sized");
     assert!(MEMPOOL_BYTES / MEMPOOL_USER_SHARE >= MAX_BULK_TRANSACTION_BYTES);
+    assert!(2 * MAX_POLICY_DEPTH < codec::MAX_DEPTH, "any policy, a map and a list a level, can be decoded");
     assert!(CLOCK_WINDOW_MILLIS < MAX_LIFETIME_MILLIS);
 };

@@ -82,13 +82,13 @@ impl Mempool {
         if self.entries.len() >= self.bounds.transactions {
             return Err(Refusal::MempoolFull("too many transactions"));
         }
-        if self.bytes + size > self.bounds.bytes {
+        if self.bytes.saturating_add(size) > self.bounds.bytes {
             return Err(Refusal::MempoolFull("too many bytes"));
         }
         let used = self.by_user.get(author).copied().unwrap_or_default();
         let share = MEMPOOL_USER_SHARE;
         if used.transactions >= self.bounds.transactions.div_ceil(share)
-            || used.bytes + size > self.bounds.bytes.div_ceil(share)
+            || used.bytes.saturating_add(size) > self.bounds.bytes.div_ceil(share)
         {
             return Err(Refusal::UserShareFull(author.clone()));
         }
@@ -131,8 +131,7 @@ impl Mempool {
 
     /// Removes those that no block created at `created` or later may hold.
     pub fn expire(&mut self, created: Timestamp) -> Vec<SharedTransaction> {
-        let expired: Vec<Hash> =
-            self.by_expiry.range(..(created, Hash::ZERO)).map(|(_, id)| *id).collect();
+        let expired: Vec<Hash> = self.by_expiry.range(..(created, Hash::ZERO)).map(|(_, id)| *id).collect();
         expired.iter().filter_map(|id| self.remove(id)).collect()
     }
 

@@ -8,7 +8,7 @@ use serde_bytes::ByteBuf;
 use thiserror::Error;
 
 use crate::{
-    block::{Block, CertifiedBlock, CompactBlock},
+    block::{CertifiedBlock, CompactBlock},
     codec::{self, CodecError},
     consensus::{self, Wire, WireError},
     crypto::{CryptoError, Domain, SecretKey, Signature, digest},
@@ -79,8 +79,14 @@ pub enum PoolContent {
     /// New to the sender, each encoded.
     Gossip(Vec<TransactionBytes>),
     /// Asks for those transactions of a proposed block, by leaf hash.
-    Get { block: Hash, leaves: Vec<Hash> },
-    Got { block: Hash, transactions: Vec<TransactionBytes> },
+    Get {
+        block: Hash,
+        leaves: Vec<Hash>,
+    },
+    Got {
+        block: Hash,
+        transactions: Vec<TransactionBytes>,
+    },
 }
 
 /// Agreement on the next block.
@@ -99,7 +105,9 @@ pub enum ConsensusContent {
 pub enum SyncContent {
     Alive(Alive),
     /// Asks for blocks from this height on, as many as one frame carries.
-    Synchronise { from: Height },
+    Synchronise {
+        from: Height,
+    },
     Blocks(Vec<CertifiedBlock>),
 }
 
@@ -110,7 +118,9 @@ pub enum MessageError {
     Malformed(#[from] CodecError),
     #[error("the message says it has {said} bytes of content, it has {found}")]
     Size { said: u64, found: usize },
-    #[error("the message's time {timestamp} ms is more than {CLOCK_WINDOW_MILLIS} ms from this node's clock ({now} ms)")]
+    #[error(
+        "the message's time {timestamp} ms is more than {CLOCK_WINDOW_MILLIS} ms from this node's clock ({now} ms)"
+    )]
     Window { timestamp: Timestamp, now: Timestamp },
     #[error("the sender {0} is not an enrolled node")]
     UnknownSender(Identity),
@@ -120,6 +130,8 @@ pub enum MessageError {
     OtherRecipient(Identity),
     #[error("the signature of {sender}: {reason}")]
     Signature { sender: Identity, reason: CryptoError },
+    #[error("what {sender} forwards does not hold: {reason}")]
+    Content { sender: Identity, reason: WireError },
 }
 
 impl MessageError {
@@ -133,6 +145,7 @@ impl MessageError {
             Self::OtherSender { .. } => "other-sender",
             Self::OtherRecipient(_) => "other-recipient",
             Self::Signature { .. } => "bad-signature",
+            Self::Content { .. } => "bad-content",
         }
     }
 }
@@ -163,7 +176,9 @@ impl Message {
         connected: &Identity,
         now: Timestamp,
     ) -> Result<(Verified<Self>, Content), MessageError> {
-        let message: Self = codec::decode(bytes, MAX_FRAME_BYTES)?;
+        // The signature is over the parts' encodings and not over the frame, so the frame must be the
+        // one these parts have: no relay can respell a message.
+        let message: Self = codec::decode_canonical(bytes, MAX_FRAME_BYTES)?;
         let Payload { size, timestamp, signature, content } = &message.payload;
         if *size != content.len() as u64 {
             return Err(MessageError::Size { said: *size, found: content.len() });
@@ -201,12 +216,6 @@ fn stamp_digest(
     let (sender, recipient) = (codec::encode(sender), codec::encode(recipient));
     let (size, timestamp) = (size.to_be_bytes(), timestamp.millis().to_be_bytes());
     digest(Domain::Message, network, &[&sender, &recipient, &size, &timestamp, content])
-}
-
-/// The blocks of an answer to `Synchronise`, as many of `blocks` as one frame carries.
-pub fn fits_one_frame(so_far: usize, next: &Block) -> bool {
-    let size: usize = next.transactions.iter().map(|bytes| bytes.as_slice().len() + 16).sum();
-    so_far + size + crate::limits::BLOCK_OVERHEAD_BYTES <= MAX_FRAME_BYTES / 2
 }
 
 /// A consensus content whose inner signatures hold, too. A body needs none: its hash is in a signed

@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use crate::{
     block::Header,
+    codec::clip,
     genesis::Genesis,
     merkle,
     state::{Outcome, ResultLeaf},
@@ -130,10 +131,12 @@ impl Receipt {
         if text.len() > MAX_RECEIPT_BYTES {
             return Err(ReceiptError::Oversized { size: text.len() });
         }
-        let receipt: Self = serde_json::from_str(text).map_err(|error| ReceiptError::Malformed(error.to_string()))?;
+        let receipt: Self =
+            serde_json::from_str(text).map_err(|error| ReceiptError::Malformed(clip(&error.to_string())))?;
         let spelled = receipt.to_text();
         if spelled != text {
-            let differ = spelled.lines().zip(text.lines()).take_while(|(ours, theirs)| ours == theirs).count();
+            let (ours, theirs) = (spelled.split('\n'), text.split('\n'));
+            let differ = ours.zip(theirs).take_while(|(ours, theirs)| ours == theirs).count();
             return Err(ReceiptError::Spelling { line: differ + 1 });
         }
         Ok(receipt)

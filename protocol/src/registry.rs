@@ -7,9 +7,11 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::{
     crypto::PublicKey,
+    limits::MAX_POLICY_DEPTH,
     types::{Identity, Name},
     vote::{ConsensusMode, Voter, Voters},
 };
@@ -104,6 +106,45 @@ pub enum Policy {
     All { all: Vec<Policy> },
     AtLeast { at_least: usize, of: Vec<Policy> },
     Leaf { organisation: Name, role: Role },
+}
+
+/// What is wrong with a policy.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum PolicyError {
+    #[error("nested deeper than {MAX_POLICY_DEPTH} levels")]
+    TooDeep,
+    #[error("at_least {at_least} of {count}: it must be between 1 and the number of parts")]
+    AtLeast { at_least: usize, count: usize },
+    #[error("a list without parts, which would allow everything or nothing")]
+    Empty,
+}
+
+impl Policy {
+    /// The parts it is made of; none if it is a leaf.
+    pub fn parts(&self) -> &[Self] {
+        match self {
+            Self::Any { any: parts } | Self::All { all: parts } | Self::AtLeast { of: parts, .. } => parts,
+            Self::Leaf { .. } => &[],
+        }
+    }
+
+    /// Refuses what is always or never met whoever endorses, and what is too deep to decode.
+    pub fn check(&self) -> Result<(), PolicyError> {
+        self.check_below(MAX_POLICY_DEPTH)
+    }
+
+    fn check_below(&self, levels: usize) -> Result<(), PolicyError> {
+        let levels = levels.checked_sub(1).ok_or(PolicyError::TooDeep)?;
+        let count = self.parts().len();
+        match self {
+            Self::AtLeast { at_least, .. } if !(1..=count).contains(at_least) => {
+                return Err(PolicyError::AtLeast { at_least: *at_least, count });
+            }
+            Self::Any { .. } | Self::All { .. } if count == 0 => return Err(PolicyError::Empty),
+            _ => {}
+        }
+        self.parts().iter().try_for_each(|part| part.check_below(levels))
+    }
 }
 
 /// Everybody and everything enrolled, at one height.

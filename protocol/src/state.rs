@@ -13,6 +13,7 @@ use jmt::{
     storage::{HasPreimage, LeafNode, Node, NodeKey, TreeReader},
 };
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use crate::{
@@ -103,19 +104,22 @@ pub fn genesis_writes(genesis: &Genesis) -> Writes {
 /// The state's tables in a node's store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Table {
-    /// Tree nodes, by node key.
+    /// Tree nodes, by node key (both borsh), each with a checksum.
     Nodes,
-    /// Values, by key hash then version (8 bytes, big-endian).
+    /// Values, by key hash then version (8 bytes, big-endian), each with a checksum.
     Values,
     /// Keys, by key hash.
     Keys,
 }
 
+/// A key and its value.
+pub type Entry = (Vec<u8>, Vec<u8>);
+
 /// Where the state is read from: a snapshot of a store.
 pub trait StateReader {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StateError>;
     /// The entry with the greatest key that is not above `key`.
-    fn floor(&self, table: Table, key: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, StateError>;
+    fn floor(&self, table: Table, key: &[u8]) -> Result<Option<Entry>, StateError>;
 }
 
 /// The state could not be read, or does not hold together.
@@ -130,22 +134,34 @@ pub struct StateUpdate {
     pub entries: Vec<(Table, Vec<u8>, Vec<u8>)>,
 }
 
-/// Computes the state after `writes`, as version `version`.
+/// Computes the state after `writes`, as version `version`, which follows the last. Neither keys nor
+/// values may be empty: ICS-23 proves no such thing.
 pub fn update(reader: &impl StateReader, version: u64, writes: &Writes) -> Result<StateUpdate, StateError> {
     let tree_reader = Tree(reader);
-    let values = writes.iter().map(|(key, value)| (KeyHash::with::<sha2::Sha256>(key), value.clone()));
-    let (root, batch) = Sha256Jmt::new(&tree_reader)
-        .put_value_set(values, version)
-        .map_err(|error| StateError(format!("version {version}: {error:#}")))?;
+    let failed = |error: anyhow::Error| StateError(format!("version {version}: {error:#}"));
+    let tree = Sha256Jmt::new(&tree_reader);
+    if let Some(before) = version.checked_sub(1) {
+        // The tree would take a version that is not there for an empty one.
+        tree.get_root_hash(before).map_err(failed)?;
+    }
+    if writes.iter().any(|(key, value)| key.is_empty() || value.as_ref().is_some_and(Vec::is_empty)) {
+        return Err(StateError(format!("version {version}: an empty key or value is written")));
+    }
+    let values = writes.iter().map(|(key, value)| (KeyHash::with::<Sha256>(key), value.clone()));
+    let (root, batch) = tree.put_value_set(values, version).map_err(failed)?;
     let mut entries = Vec::new();
     for (key, node) in batch.node_batch.nodes() {
-        entries.push((Table::Nodes, bytes_of(key)?, bytes_of(node)?));
+        let key = bytes_of(key)?;
+        let node = sealed(&key, bytes_of(node)?);
+        entries.push((Table::Nodes, key, node));
     }
     for ((version, key_hash), value) in batch.node_batch.values() {
-        entries.push((Table::Values, value_key(key_hash, *version), bytes_of(value)?));
+        let key = value_key(key_hash, *version);
+        let value = sealed(&key, bytes_of(value)?);
+        entries.push((Table::Values, key, value));
     }
     for key in writes.keys() {
-        entries.push((Table::Keys, KeyHash::with::<sha2::Sha256>(key).0.to_vec(), key.clone()));
+        entries.push((Table::Keys, KeyHash::with::<Sha256>(key).0.to_vec(), key.clone()));
     }
     Ok(StateUpdate { root: Hash::from_bytes(root.0), entries })
 }
@@ -157,7 +173,7 @@ pub fn genesis_head(genesis: &Genesis) -> Result<(Head, StateUpdate), StateError
         fn get(&self, _: Table, _: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
             Ok(None)
         }
-        fn floor(&self, _: Table, _: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, StateError> {
+        fn floor(&self, _: Table, _: &[u8]) -> Result<Option<Entry>, StateError> {
             Ok(None)
         }
     }
@@ -180,6 +196,9 @@ pub fn registry_at(genesis: &Genesis) -> Registry {
 }
 
 /// A value of the state and its ICS-23 proof, protobuf-encoded; of absence where there is none.
+///
+/// The tree's library panics, naming the damaged entry, where it cannot read a node it needs only
+/// for its hash; elsewhere, and in all of [`update`], the reader's error comes back as one.
 pub fn prove(reader: &impl StateReader, version: u64, key: &[u8]) -> Result<(Option<Vec<u8>>, Vec<u8>), StateError> {
     use ics23::CommitmentProof;
     let (value, proof): (_, CommitmentProof) = Sha256Jmt::new(&Tree(reader))
@@ -191,6 +210,30 @@ pub fn prove(reader: &impl StateReader, version: u64, key: &[u8]) -> Result<(Opt
 fn prost_bytes(proof: &ics23::CommitmentProof) -> Vec<u8> {
     use prost::Message as _;
     proof.encode_to_vec()
+}
+
+/// Bytes of the checksum after an entry of [`Table::Nodes`] and [`Table::Values`].
+const SEAL_BYTES: usize = 8;
+
+/// The first bytes of SHA-256 over the key's length, the key and the value.
+fn seal(key: &[u8], value: &[u8]) -> [u8; SEAL_BYTES] {
+    let digest = Sha256::new().chain_update((key.len() as u64).to_be_bytes()).chain_update(key).chain_update(value);
+    digest.finalize().first_chunk().copied().unwrap_or_default()
+}
+
+/// A value as it is stored. The tree's library asserts that what it reads is what it wrote, and a
+/// panic ends the node without naming the place; so rot is found before the library sees it.
+fn sealed(key: &[u8], mut value: Vec<u8>) -> Vec<u8> {
+    let seal = seal(key, &value);
+    value.extend(seal);
+    value
+}
+
+fn unsealed<'a>(key: &[u8], stored: &'a [u8]) -> anyhow::Result<&'a [u8]> {
+    match stored.split_last_chunk::<SEAL_BYTES>() {
+        Some((value, found)) if *found == seal(key, value) => Ok(value),
+        _ => anyhow::bail!("the entry {} is damaged", hex::encode(key)),
+    }
 }
 
 struct Tree<'a, R>(&'a R);
@@ -205,13 +248,14 @@ fn bytes_of<T: borsh::BorshSerialize>(value: &T) -> Result<Vec<u8>, StateError> 
 
 impl<R: StateReader> TreeReader for Tree<'_, R> {
     fn get_node_option(&self, node_key: &NodeKey) -> anyhow::Result<Option<Node>> {
-        let found = self.0.get(Table::Nodes, &borsh::to_vec(node_key)?)?;
-        found.map(|bytes| borsh::from_slice(&bytes).map_err(Into::into)).transpose()
+        let key = borsh::to_vec(node_key)?;
+        let found = self.0.get(Table::Nodes, &key)?;
+        found.map(|stored| Ok(borsh::from_slice(unsealed(&key, &stored)?)?)).transpose()
     }
 
     fn get_value_option(&self, max_version: Version, key_hash: KeyHash) -> anyhow::Result<Option<OwnedValue>> {
         match self.0.floor(Table::Values, &value_key(&key_hash, max_version))? {
-            Some((key, value)) if key.starts_with(&key_hash.0) => Ok(borsh::from_slice(&value)?),
+            Some((key, stored)) if key.starts_with(&key_hash.0) => Ok(borsh::from_slice(unsealed(&key, &stored)?)?),
             _ => Ok(None),
         }
     }
@@ -224,6 +268,12 @@ impl<R: StateReader> TreeReader for Tree<'_, R> {
 
 impl<R: StateReader> HasPreimage for Tree<'_, R> {
     fn preimage(&self, key_hash: KeyHash) -> anyhow::Result<Option<Vec<u8>>> {
-        Ok(self.0.get(Table::Keys, &key_hash.0)?)
+        let found = self.0.get(Table::Keys, &key_hash.0)?;
+        anyhow::ensure!(
+            found.as_ref().is_none_or(|key| KeyHash::with::<Sha256>(key) == key_hash),
+            "the entry {} is damaged",
+            hex::encode(key_hash.0)
+        );
+        Ok(found)
     }
 }

@@ -11,7 +11,7 @@
 //! | [`Transaction::authorise`] | the registry | on arrival, and in every block |
 //! | [`Transaction::verify`] | the registry | once a node, on arrival |
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde::{Deserialize, Serialize, Serializer, ser::Error as _};
 use serde_bytes::ByteBuf;
@@ -329,6 +329,10 @@ pub fn open(bytes: &[u8]) -> Result<(SignedTransaction, Body), Refusal> {
     let signed: SignedTransaction = codec::decode_canonical(bytes, MAX_BULK_TRANSACTION_BYTES).map_err(malformed)?;
     if signed.endorsements.len() > MAX_ENDORSEMENTS {
         return Err(Refusal::Malformed(format!("more than {MAX_ENDORSEMENTS} endorsements")));
+    }
+    let mut endorsers = BTreeSet::new();
+    if let Some(twice) = signed.endorsements.iter().find(|endorsement| !endorsers.insert(&endorsement.endorser)) {
+        return Err(Refusal::Malformed(format!("{} endorses it twice", twice.endorser)));
     }
     let body = codec::decode(&signed.body, MAX_BULK_TRANSACTION_BYTES).map_err(malformed)?;
     Ok((signed, body))

@@ -8,6 +8,8 @@ use std::{fmt, str::FromStr, sync::Arc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use thiserror::Error;
 
+use crate::codec::clip;
+
 /// A block's place in the chain; genesis is height 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -170,8 +172,9 @@ pub(crate) mod fixed_bytes {
         if deserializer.is_human_readable() {
             let text = String::deserialize(deserializer)?;
             let mut bytes = [0; N];
-            hex::decode_to_slice(&text, &mut bytes)
-                .map_err(|_| D::Error::custom(format!("expected {} hexadecimal digits, got {:?}", 2 * N, text)))?;
+            hex::decode_to_slice(&text, &mut bytes).map_err(|_| {
+                D::Error::custom(format!("expected {} hexadecimal digits, got {:?}", 2 * N, clip(&text)))
+            })?;
             Ok(bytes)
         } else {
             let bytes = serde_bytes::ByteBuf::deserialize(deserializer)?;
@@ -209,7 +212,7 @@ impl FromStr for Name {
         if first_ok && text.len() <= MAX_NAME_CHARS && text.chars().all(allowed) {
             Ok(Self(text.into()))
         } else {
-            Err(InvalidName(text.chars().take(2 * MAX_NAME_CHARS).collect()))
+            Err(InvalidName(clip(text)))
         }
     }
 }
@@ -262,7 +265,7 @@ impl FromStr for Identity {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (name, organisation) = text.split_once('@').ok_or_else(|| InvalidName(text.to_owned()))?;
+        let (name, organisation) = text.split_once('@').ok_or_else(|| InvalidName(clip(text)))?;
         Ok(Self::new(name.parse()?, organisation.parse()?))
     }
 }

@@ -47,6 +47,17 @@ impl BlockView {
         let Header { height, round, created, previous, proposer, transactions_root, results_root, state_root } =
             block.header.clone();
         let hash = block.header.hash(network);
-        Ok(Self { height, hash, previous, created, round, proposer, transactions_root, results_root, state_root, content })
+        Ok(Self {
+            height,
+            hash,
+            previous,
+            created,
+            round,
+            proposer,
+            transactions_root,
+            results_root,
+            state_root,
+            content,
+        })
     }
 }

@@ -213,10 +213,7 @@ impl Certificate {
 
 fn verify_one(voters: &Voters, voter: &Identity, digest: &Hash, signature: &Signature) -> Result<(), CertificateError> {
     let known = voters.get(voter).ok_or_else(|| CertificateError::NotAVoter(voter.clone()))?;
-    known
-        .key
-        .verify(digest, signature)
-        .map_err(|reason| CertificateError::Signature { voter: voter.clone(), reason })
+    known.key.verify(digest, signature).map_err(|reason| CertificateError::Signature { voter: voter.clone(), reason })
 }
 
 #[cfg(test)]
@@ -242,10 +239,8 @@ mod tests {
         let mut certificate =
             Certificate { height: Height::new(1), round: Round::ZERO, block: Hash::ZERO, signatures: vec![] };
         let digest = certificate.vote().digest(&NETWORK);
-        certificate.signatures = signers
-            .iter()
-            .map(|i| CommitSignature { voter: identity(*i), signature: key(*i).sign(&digest) })
-            .collect();
+        certificate.signatures =
+            signers.iter().map(|i| CommitSignature { voter: identity(*i), signature: key(*i).sign(&digest) }).collect();
         certificate
     }
 

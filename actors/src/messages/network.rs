@@ -3,10 +3,31 @@
 use actix::Message;
 use bytes::Bytes;
 use minidlt_protocol::{
-    message::Recipient,
+    message::{CheckedConsensus, PoolContent, Recipient, SyncContent},
     types::{Height, Identity},
 };
 use serde::Serialize;
+
+use super::{signer::StampOne, verifier::Open};
+
+/// Where what comes from other nodes goes, and who is asked on the way.
+#[derive(Clone)]
+pub struct Routes {
+    pub stamp: actix::Recipient<StampOne>,
+    /// Opens what must not wait: all but the largest frames. A thread of its own.
+    pub urgent: actix::Recipient<Open>,
+    /// Opens the largest frames.
+    pub bulk: actix::Recipient<Open>,
+    pub pool: actix::Recipient<FromPeer<PoolContent>>,
+    pub consensus: actix::Recipient<FromPeer<CheckedConsensus>>,
+    pub sync: actix::Recipient<FromPeer<SyncContent>>,
+    pub changed: actix::Recipient<PeerChanged>,
+}
+
+/// All is wired: the Listener may accept and dial.
+#[derive(Clone, Message)]
+#[rtype(result = "()")]
+pub struct Begin(pub Routes);
 
 /// What goes first when a connection is busy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,6 +36,20 @@ pub enum Class {
     Proposal,
     Transactions,
     Sync,
+}
+
+impl Class {
+    pub const ALL: [Self; 4] = [Self::Vote, Self::Proposal, Self::Transactions, Self::Sync];
+
+    /// A stable name for counters.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Vote => "vote",
+            Self::Proposal => "proposal",
+            Self::Transactions => "transactions",
+            Self::Sync => "sync",
+        }
+    }
 }
 
 /// A stamped frame for one node or all, from the Signer to the Listener.

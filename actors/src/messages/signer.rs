@@ -1,6 +1,7 @@
 //! To the Signer, the only holder of the node's private key.
 
 use actix::Message;
+use bytes::Bytes;
 use minidlt_protocol::{
     crypto::Signature,
     message::{Content, Recipient},
@@ -37,6 +38,15 @@ pub struct AppendLog {
 pub struct Stamp {
     pub recipient: Recipient,
     pub class: Class,
+    pub content: Content,
+}
+
+/// Stamps a content and hands the frame back: for the first word on a new connection. Never for
+/// votes or proposals, which this does not sync.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Bytes")]
+pub struct StampOne {
+    pub recipient: Recipient,
     pub content: Content,
 }
 

@@ -1,38 +1,36 @@
 //! `minidlt verify`: the whole ledger of a stopped node, offline.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
 
 use minidlt_actors::store::verify::verify_directory;
-use minidlt_config::{ConfigError, load_genesis};
+use minidlt_config::load_genesis;
 
-/// Checks the whole chain of a node that is not running: hashes, links, roots, signatures,
-/// certificates, state and indexes
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    /// The node's directory, such as network/node0
+use super::Failure;
+
+/// Check the whole chain of a node that is not running: hashes, links, roots, signatures,
+/// certificates, state and indexes.
+#[derive(clap::Args)]
+pub struct Verify {
+    /// The node's directory, such as network/node0.
     node: PathBuf,
-    /// The genesis file [default: genesis.yaml beside the node's directory]
+    /// The genesis file [default: genesis.yaml beside the node's directory].
     #[arg(long, value_name = "FILE")]
     genesis: Option<PathBuf>,
-    /// The ledger, or a backup of it [default: data in the node's directory]
+    /// The ledger, or a backup of it [default: data/ledger in the node's directory].
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 }
 
-/// Prints one line, `ok: …` or `bad: …`; the latter is exit code 1. The error is of the genesis
-/// file, without which nothing can be said.
-pub fn run(args: &Args) -> Result<ExitCode, ConfigError> {
-    let genesis = args.genesis.clone().unwrap_or_else(|| args.node.join("..").join("genesis.yaml"));
-    let data = args.data.clone().unwrap_or_else(|| args.node.join("data"));
-    let genesis = load_genesis(&genesis)?;
-    match verify_directory(&data, &genesis) {
-        Ok(summary) => {
-            println!("ok: {summary}");
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(error) => {
-            println!("bad: {error}");
-            Ok(ExitCode::FAILURE)
-        }
+impl Verify {
+    /// Prints one line; what is bad is a failure that names the first bad height.
+    pub fn run(self) -> Result<(), Failure> {
+        let genesis = self.genesis.unwrap_or_else(|| self.node.join("../genesis.yaml"));
+        let data = self.data.unwrap_or_else(|| self.node.join("data/ledger"));
+        let summary = verify_directory(&data, &load_genesis(&genesis)?).map_err(Failure::failed)?;
+        writeln!(io::stdout(), "ok: {summary}")?;
+        Ok(())
     }
 }

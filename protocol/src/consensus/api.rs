@@ -88,8 +88,8 @@ pub enum Output {
         proposer: Identity,
         block: Hash,
     },
-    /// Store block and certificate in one durable write, and make the next height's core. This one
-    /// takes no more input.
+    /// Store block and certificate in one durable write, and make the next height's core. Always
+    /// the last output: this core takes no more input.
     Decided(Certificate),
     /// Somebody lied, provably; said once a voter, height and kind.
     Equivocation(Equivocation),

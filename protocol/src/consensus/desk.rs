@@ -17,9 +17,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     api::{BodyEntry, Fault, LogEntry, Output, Signer},
+    convert,
     engine::{
-        self, Effect, Engine, EngineCommit, EngineInput, EngineProposal, EngineRound, EngineVote, LivenessMsg,
-        Resumable, SignedConsensusMsg, SignedMessage, Timeout,
+        Effect, Engine, EngineCommit, EngineInput, EngineProposal, EngineRound, EngineVote, LivenessMsg, Resumable,
+        SignedConsensusMsg, SignedMessage, Timeout,
     },
     guard::VoteGuard,
     timers::{Timeouts, Timer},
@@ -28,7 +29,7 @@ use super::{
 use crate::{
     crypto::Signature,
     types::{Height, Identity, Round},
-    vote::{Phase, Proposal, SignedProposal, Vote},
+    vote::{Certificate, Phase, Proposal, SignedProposal, Vote},
 };
 use arc_malachitebft_core_consensus::{Resume, VoteExtensionError};
 use arc_malachitebft_core_types::CertificateError;
@@ -43,6 +44,8 @@ pub(super) struct Desk {
     pub quorum: usize,
     pub replaying: bool,
     pub decided: bool,
+    /// The decision, until all else has been said: the vote that made it ours still has to leave.
+    pub decision: Option<Certificate>,
     pub guard: VoteGuard,
     /// The alarms that are set; others that go off are stale.
     pub timers: BTreeSet<Timer>,
@@ -69,7 +72,7 @@ impl Desk {
                 resume.resume_with(())
             }
             Effect::ScheduleTimeout(timeout, resume) => {
-                match engine::timeout_out(self.height, timeout) {
+                match convert::timeout_out(self.height, timeout) {
                     Some(timer) => self.schedule(timer),
                     None => self.fault(Fault::Unexpected("an alarm without a round")),
                 }
@@ -94,7 +97,7 @@ impl Desk {
                 resume.resume_with(())
             }
             Effect::RepublishRoundCertificate(certificate, resume) => {
-                self.broadcast(engine::round_certificate_out(&certificate).map(Wire::Round));
+                self.broadcast(convert::round_certificate_out(&certificate).map(Wire::Round));
                 resume.resume_with(())
             }
             Effect::GetValue(_, round, _, resume) => {
@@ -103,7 +106,7 @@ impl Desk {
             }
             Effect::RestreamProposal(_, round, _, _, block, resume) => {
                 let refused = self.unsigned_proposal.as_ref().is_some_and(|proposal| proposal.block == block);
-                if let Some(round) = engine::round_out(round).filter(|_| !refused) {
+                if let Some(round) = convert::round_out(round).filter(|_| !refused) {
                     self.emit(Output::SendBody { round, block });
                 }
                 resume.resume_with(())
@@ -197,14 +200,18 @@ impl Desk {
         None
     }
 
+    /// Nothing follows a decision, though the library goes on to the end of its list.
     pub fn schedule(&mut self, timer: Timer) {
+        if self.decided {
+            return;
+        }
         self.timers.insert(timer);
         self.emit(Output::Schedule(timer, self.timeouts.duration(timer.kind, timer.round)));
     }
 
     pub fn publish_vote(&mut self, vote: &SignedMessage<Engine, EngineVote>) {
         if vote.signature != UNSIGNED {
-            self.broadcast(engine::vote_out(vote).map(Wire::Vote));
+            self.broadcast(convert::vote_out(vote).map(Wire::Vote));
         }
     }
 
@@ -227,12 +234,12 @@ impl Desk {
     }
 
     fn sign_engine_vote(&mut self, vote: &EngineVote, signer: &mut dyn Signer) -> Signature {
-        let vote = engine::bare_vote_out(vote);
+        let vote = convert::bare_vote_out(vote);
         vote.and_then(|vote| self.sign_vote(&vote, signer)).unwrap_or(UNSIGNED)
     }
 
     fn sign_engine_proposal(&mut self, proposal: &EngineProposal, signer: &mut dyn Signer) -> Signature {
-        let proposal = engine::bare_proposal_out(proposal);
+        let proposal = convert::bare_proposal_out(proposal);
         proposal.and_then(|proposal| self.sign_proposal(&proposal, signer)).unwrap_or(UNSIGNED)
     }
 
@@ -241,7 +248,7 @@ impl Desk {
             SignedConsensusMsg::Vote(vote) => self.publish_vote(&vote),
             SignedConsensusMsg::Proposal(proposal) if proposal.signature == UNSIGNED => {}
             SignedConsensusMsg::Proposal(proposal) => {
-                let proposal = engine::proposal_out(&proposal);
+                let proposal = convert::proposal_out(&proposal);
                 let new_block = proposal
                     .as_ref()
                     .filter(|signed| signed.proposer == self.me && signed.proposal.polka_round.is_none())
@@ -255,15 +262,15 @@ impl Desk {
     fn publish_liveness(&mut self, message: LivenessMsg<Engine>) {
         match message {
             LivenessMsg::Vote(vote) => self.publish_vote(&vote),
-            LivenessMsg::PolkaCertificate(polka) => self.broadcast(engine::polka_out(&polka).map(Wire::Polka)),
+            LivenessMsg::PolkaCertificate(polka) => self.broadcast(convert::polka_out(&polka).map(Wire::Polka)),
             LivenessMsg::SkipRoundCertificate(certificate) => {
-                self.broadcast(engine::round_certificate_out(&certificate).map(Wire::Round));
+                self.broadcast(convert::round_certificate_out(&certificate).map(Wire::Round));
             }
         }
     }
 
     fn cancel(&mut self, timeout: Timeout) {
-        let timer = engine::timeout_out(self.height, timeout);
+        let timer = convert::timeout_out(self.height, timeout);
         if let Some(timer) = timer.filter(|timer| self.timers.remove(timer)) {
             self.emit(Output::Cancel(timer));
         }
@@ -277,31 +284,33 @@ impl Desk {
     }
 
     fn ask_for_block(&mut self, round: EngineRound) {
-        self.wants_block = engine::round_out(round);
+        self.wants_block = convert::round_out(round);
         if let Some(round) = self.wants_block {
             self.emit(Output::NeedBlock { round });
         }
     }
 
     fn decide(&mut self, certificate: &EngineCommit<Engine>) {
-        match engine::commit_out(certificate).filter(|certificate| certificate.signatures.len() >= self.quorum) {
+        match convert::commit_out(certificate).filter(|certificate| certificate.signatures.len() >= self.quorum) {
             Some(certificate) => {
                 self.cancel_all();
                 self.decided = true;
-                // Also in replay: whoever reads this from a log has not stored the block yet.
-                self.outputs.push(Output::Decided(certificate));
+                self.decision = Some(certificate);
             }
             None => self.fault(Fault::Unexpected("a decision without a quorum")),
         }
     }
 
     fn log(&mut self, input: EngineInput<Engine>) {
+        if self.decided {
+            return;
+        }
         let entry = match input {
-            EngineInput::Vote(vote) => engine::vote_out(&vote).map(LogEntry::Vote),
-            EngineInput::Proposal(proposal) => engine::proposal_out(&proposal).map(LogEntry::Proposal),
-            EngineInput::PolkaCertificate(polka) => engine::polka_out(&polka).map(LogEntry::Polka),
-            EngineInput::TimeoutElapsed(timeout) => engine::timeout_out(self.height, timeout).map(LogEntry::Timeout),
-            EngineInput::ProposedValue(value, _) => engine::round_out(value.round).map(|round| {
+            EngineInput::Vote(vote) => convert::vote_out(&vote).map(LogEntry::Vote),
+            EngineInput::Proposal(proposal) => convert::proposal_out(&proposal).map(LogEntry::Proposal),
+            EngineInput::PolkaCertificate(polka) => convert::polka_out(&polka).map(LogEntry::Polka),
+            EngineInput::TimeoutElapsed(timeout) => convert::timeout_out(self.height, timeout).map(LogEntry::Timeout),
+            EngineInput::ProposedValue(value, _) => convert::round_out(value.round).map(|round| {
                 let valid = value.validity.is_valid();
                 LogEntry::Body(BodyEntry { height: value.height, round, block: value.value, valid })
             }),

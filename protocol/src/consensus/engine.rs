@@ -1,9 +1,8 @@
-//! Our types in the shape the consensus library wants, and back.
+//! Our types in the shape the consensus library wants.
 //!
 //! Nothing is decided here. The library is generic over a `Context`; ours has the identity of a
 //! voter for its address, the hash of a block for its value, one vote a voter for its power, and
-//! no vote extensions. The library's rounds may be nil; ours never are, so reading one back can
-//! fail, which [`Core`](super::Core) reports as a fault.
+//! no vote extensions.
 
 use std::sync::Arc;
 
@@ -19,19 +18,18 @@ pub(super) use library_types::{
     RoundCertificate as EngineRoundCertificate, SignedMessage, ThresholdParam, ThresholdParams, Timeout, TimeoutKind,
     Validity, ValueOrigin, ValuePayload, VoteExtensionPolicy,
 };
-use library_types::{PolkaSignature, RoundCertificateType, RoundSignature, VoteType};
+pub(super) use library_types::{PolkaSignature, RoundCertificateType, RoundSignature, VoteType};
 
-use super::{
-    timers::{Timer, TimerKind},
-    wire::{PolkaCertificate, RoundCertificate, RoundReason, RoundVote},
-};
+use super::api::{PROPOSALS_A_ROUND, ROUNDS_AHEAD};
 use crate::{
     crypto::{CryptoError, PublicKey, Signature},
     types::{Hash, Height, Identity, Round},
-    vote::{
-        Certificate, CommitSignature, ConsensusMode, Phase, Proposal, SignedProposal, SignedVote, Vote, Voter, Voters,
-    },
+    vote::{ConsensusMode, Voter, Voters},
 };
+
+// Admission and the library must draw the same lines, or what one takes the other drops unseen.
+const _: () = assert!(ROUNDS_AHEAD == library::MAX_FUTURE_ROUND_LOOKAHEAD);
+const _: () = assert!(PROPOSALS_A_ROUND == library::full_proposal::MAX_PROPOSALS_PER_ROUND);
 
 /// Our instance of the library.
 #[derive(Debug, Clone)]
@@ -40,21 +38,21 @@ pub(super) struct Engine;
 /// A vote with its voter, which the library counts as part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct EngineVote {
-    kind: VoteType,
-    height: Height,
-    round: EngineRound,
-    value: NilOrVal<Hash>,
-    voter: Identity,
+    pub kind: VoteType,
+    pub height: Height,
+    pub round: EngineRound,
+    pub value: NilOrVal<Hash>,
+    pub voter: Identity,
 }
 
 /// A proposal with its proposer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct EngineProposal {
-    height: Height,
-    round: EngineRound,
-    polka_round: EngineRound,
-    block: Hash,
-    proposer: Identity,
+    pub height: Height,
+    pub round: EngineRound,
+    pub polka_round: EngineRound,
+    pub block: Hash,
+    pub proposer: Identity,
 }
 
 /// The voters of a height; there is at least one.
@@ -295,171 +293,21 @@ impl library_types::SigningScheme for Ecdsa {
     }
 }
 
-pub(super) fn round_in(round: Round) -> EngineRound {
-    EngineRound::new(round.get())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consensus::api::MAX_VOTERS;
 
-pub(super) fn round_out(round: EngineRound) -> Option<Round> {
-    round.as_u32().map(Round::new)
-}
-
-fn value_in(block: Option<Hash>) -> NilOrVal<Hash> {
-    block.map_or(NilOrVal::Nil, NilOrVal::Val)
-}
-
-fn value_out(value: &NilOrVal<Hash>) -> Option<Hash> {
-    match value {
-        NilOrVal::Nil => None,
-        NilOrVal::Val(block) => Some(*block),
+    #[test]
+    fn the_library_and_the_certificates_count_alike() {
+        for mode in [ConsensusMode::Bft, ConsensusMode::FullConsent] {
+            let ThresholdParams { quorum, honest } = thresholds(mode);
+            for voters in 1..=MAX_VOTERS {
+                let (least, total) = (mode.quorum(voters) as u64, voters as u64);
+                assert!(quorum.is_met(least, total) && !quorum.is_met(least - 1, total), "{mode:?}, {voters}");
+                let least = super::super::wire::honest(voters) as u64;
+                assert!(honest.is_met(least, total) && !honest.is_met(least - 1, total), "{mode:?}, {voters}");
+            }
+        }
     }
-}
-
-pub(super) fn kind_in(phase: Phase) -> VoteType {
-    match phase {
-        Phase::Prevote => VoteType::Prevote,
-        Phase::Precommit => VoteType::Precommit,
-    }
-}
-
-fn kind_out(kind: VoteType) -> Phase {
-    match kind {
-        VoteType::Prevote => Phase::Prevote,
-        VoteType::Precommit => Phase::Precommit,
-    }
-}
-
-pub(super) fn vote_in(signed: &SignedVote) -> SignedMessage<Engine, EngineVote> {
-    let SignedVote { voter, vote, signature } = signed;
-    let vote = EngineVote {
-        kind: kind_in(vote.phase),
-        height: vote.height,
-        round: round_in(vote.round),
-        value: value_in(vote.block),
-        voter: voter.clone(),
-    };
-    SignedMessage::new(vote, *signature)
-}
-
-pub(super) fn bare_vote_out(vote: &EngineVote) -> Option<Vote> {
-    let round = round_out(vote.round)?;
-    Some(Vote { phase: kind_out(vote.kind), height: vote.height, round, block: value_out(&vote.value) })
-}
-
-pub(super) fn vote_out(signed: &SignedMessage<Engine, EngineVote>) -> Option<SignedVote> {
-    let vote = bare_vote_out(&signed.message)?;
-    Some(SignedVote { voter: signed.message.voter.clone(), vote, signature: signed.signature })
-}
-
-pub(super) fn proposal_in(signed: &SignedProposal) -> SignedMessage<Engine, EngineProposal> {
-    let SignedProposal { proposer, proposal, signature } = signed;
-    let proposal = EngineProposal {
-        height: proposal.height,
-        round: round_in(proposal.round),
-        polka_round: proposal.polka_round.map_or(EngineRound::Nil, round_in),
-        block: proposal.block,
-        proposer: proposer.clone(),
-    };
-    SignedMessage::new(proposal, *signature)
-}
-
-pub(super) fn bare_proposal_out(proposal: &EngineProposal) -> Option<Proposal> {
-    Some(Proposal {
-        height: proposal.height,
-        round: round_out(proposal.round)?,
-        polka_round: round_out(proposal.polka_round),
-        block: proposal.block,
-    })
-}
-
-pub(super) fn proposal_out(signed: &SignedMessage<Engine, EngineProposal>) -> Option<SignedProposal> {
-    let proposal = bare_proposal_out(&signed.message)?;
-    Some(SignedProposal { proposer: signed.message.proposer.clone(), proposal, signature: signed.signature })
-}
-
-pub(super) fn polka_in(certificate: &PolkaCertificate) -> EnginePolka<Engine> {
-    let signature = |one: &CommitSignature| PolkaSignature::new(one.voter.clone(), one.signature);
-    EnginePolka {
-        height: certificate.height,
-        round: round_in(certificate.round),
-        value_id: certificate.block,
-        polka_signatures: certificate.signatures.iter().map(signature).collect(),
-    }
-}
-
-pub(super) fn polka_out(certificate: &EnginePolka<Engine>) -> Option<PolkaCertificate> {
-    let signature =
-        |one: &PolkaSignature<Engine>| CommitSignature { voter: one.address.clone(), signature: one.signature };
-    Some(PolkaCertificate {
-        height: certificate.height,
-        round: round_out(certificate.round)?,
-        block: certificate.value_id,
-        signatures: certificate.polka_signatures.iter().map(signature).collect(),
-    })
-}
-
-pub(super) fn round_certificate_in(certificate: &RoundCertificate) -> EngineRoundCertificate<Engine> {
-    let cert_type = match certificate.reason {
-        RoundReason::Skip => RoundCertificateType::Skip,
-        RoundReason::Precommit => RoundCertificateType::Precommit,
-    };
-    let vote = |one: &RoundVote| {
-        RoundSignature::new(kind_in(one.phase), value_in(one.block), one.voter.clone(), one.signature)
-    };
-    EngineRoundCertificate {
-        height: certificate.height,
-        round: round_in(certificate.round),
-        cert_type,
-        round_signatures: certificate.votes.iter().map(vote).collect(),
-    }
-}
-
-pub(super) fn round_certificate_out(certificate: &EngineRoundCertificate<Engine>) -> Option<RoundCertificate> {
-    let reason = match certificate.cert_type {
-        RoundCertificateType::Skip => RoundReason::Skip,
-        RoundCertificateType::Precommit => RoundReason::Precommit,
-    };
-    let vote = |one: &RoundSignature<Engine>| RoundVote {
-        voter: one.address.clone(),
-        phase: kind_out(one.vote_type),
-        block: value_out(&one.value_id),
-        signature: one.signature,
-    };
-    let round = round_out(certificate.round)?;
-    let votes = certificate.round_signatures.iter().map(vote).collect();
-    Some(RoundCertificate { height: certificate.height, round, reason, votes })
-}
-
-/// The library keeps precommits as they arrived; a certificate has them in the voters' order.
-pub(super) fn commit_out(certificate: &EngineCommit<Engine>) -> Option<Certificate> {
-    let mut signatures: Vec<_> = certificate
-        .commit_signatures
-        .iter()
-        .map(|one| CommitSignature { voter: one.address.clone(), signature: one.signature })
-        .collect();
-    signatures.sort_by(|a, b| a.voter.cmp(&b.voter));
-    signatures.dedup_by(|a, b| a.voter == b.voter);
-    let round = round_out(certificate.round)?;
-    Some(Certificate { height: certificate.height, round, block: certificate.value_id, signatures })
-}
-
-pub(super) fn timeout_in(timer: Timer) -> Timeout {
-    let kind = match timer.kind {
-        TimerKind::Propose => TimeoutKind::Propose,
-        TimerKind::Prevote => TimeoutKind::Prevote,
-        TimerKind::Precommit => TimeoutKind::Precommit,
-        TimerKind::Rebroadcast => TimeoutKind::Rebroadcast,
-    };
-    Timeout::new(round_in(timer.round), kind)
-}
-
-/// `None` also for the alarm that ends a finalisation period, of which we have none.
-pub(super) fn timeout_out(height: Height, timeout: Timeout) -> Option<Timer> {
-    let kind = match timeout.kind {
-        TimeoutKind::Propose => TimerKind::Propose,
-        TimeoutKind::Prevote => TimerKind::Prevote,
-        TimeoutKind::Precommit => TimerKind::Precommit,
-        TimeoutKind::Rebroadcast => TimerKind::Rebroadcast,
-        TimeoutKind::FinalizeHeight(_) => return None,
-    };
-    Some(Timer { height, round: round_out(timeout.round)?, kind })
 }

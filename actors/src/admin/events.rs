@@ -1,0 +1,245 @@
+//! The stream of committed blocks, over a websocket.
+//!
+//! Each stream owns the height it sends next. It reads blocks up to the head, then waits for the
+//! head to change: replay and live are one loop, so there is no seam to lose or repeat a block at.
+//!
+//! One frame a stream is under way at a time. It counts as taken once the connection asks for more,
+//! which it does only when its buffer has gone to the socket; so a reader that stops holds one
+//! frame here and, after [`super::Limits::frame_time`], is closed with the height to resume from.
+//! The queue of actix-ws alone would not do: it is bounded in frames, and its reader moves all of
+//! it into a buffer without a bound in bytes.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    body::{BodySize, BoxBody, MessageBody},
+    web::{self, Bytes},
+};
+use actix_ws::{CloseCode, CloseReason, Closed, Message, MessageStream, Session};
+use bytestring::ByteString;
+use minidlt_protocol::{
+    transaction::{id_of, open},
+    types::Height,
+};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::{Mutex, watch};
+
+use super::{State, blocking, blocks, limits::EVENT_MESSAGE_BYTES, problem::Problem};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventsQuery {
+    from: Option<Height>,
+    #[serde(default)]
+    view: View,
+}
+
+/// How much of a block a frame has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum View {
+    #[default]
+    Full,
+    Ids,
+}
+
+/// How far behind the head a frame is shared, and how many are kept.
+const RECENT: usize = 4;
+
+/// The latest frames, each encoded once for all streams at the head.
+#[derive(Default)]
+pub struct Frames(Mutex<VecDeque<(Height, View, ByteString)>>);
+
+impl Frames {
+    async fn get(&self, state: &web::Data<State>, height: Height, view: View) -> Result<ByteString, Problem> {
+        let head = state.api.ledger.head().height;
+        if head.get() - height.get().min(head.get()) >= RECENT as u64 {
+            return encode(state, height, view).await;
+        }
+        // Held while encoding, so that the others wait for this frame instead of making their own.
+        let mut recent = self.0.lock().await;
+        if let Some((.., frame)) = recent.iter().find(|(at, seen, _)| (*at, *seen) == (height, view)) {
+            return Ok(frame.clone());
+        }
+        let frame = encode(state, height, view).await?;
+        recent.push_back((height, view, frame.clone()));
+        if recent.len() > RECENT {
+            recent.pop_front();
+        }
+        Ok(frame)
+    }
+}
+
+async fn encode(state: &web::Data<State>, height: Height, view: View) -> Result<ByteString, Problem> {
+    let state = state.clone();
+    blocking(move || {
+        let text = match view {
+            View::Full => blocks::text_of(&state, height)?,
+            View::Ids => ids(&state, height)?,
+        };
+        let text = text.ok_or_else(|| Problem::internal(format!("block {height} is missing")))?;
+        Ok(text.into())
+    })
+    .await
+}
+
+fn ids(state: &State, height: Height) -> Result<Option<String>, Problem> {
+    let network = &state.network;
+    if height == Height::GENESIS {
+        let created = state.api.genesis.created;
+        return Ok(Some(json!({ "height": height, "hash": network, "created": created, "ids": [] }).to_string()));
+    }
+    let Some(block) = state.api.ledger.block(height)? else { return Ok(None) };
+    let id = |bytes: &[u8]| open(bytes).map(|(signed, _)| id_of(network, &signed.body));
+    let ids = block.transactions.iter().map(|bytes| id(bytes.as_slice())).collect::<Result<Vec<_>, _>>();
+    let ids = ids.map_err(|error| Problem::internal(format!("block {height} does not read: {error}")))?;
+    let (hash, created) = (block.header.hash(network), block.header.created);
+    Ok(Some(json!({ "height": height, "hash": hash, "created": created, "ids": ids }).to_string()))
+}
+
+pub async fn get(
+    state: web::Data<State>,
+    request: HttpRequest,
+    query: web::Query<EventsQuery>,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let limit = state.api.limits.subscribers;
+    let place = state.subscribers.clone().try_acquire_owned().map_err(|_| Problem::too_many_subscribers(limit))?;
+    let (response, session, incoming) = actix_ws::handle(&request, payload)
+        .map_err(|error| Problem::bad_request(format!("a websocket over HTTP/1.1 is expected here: {error}")))?;
+    let incoming = incoming.max_frame_size(EVENT_MESSAGE_BYTES);
+    let (asked, taken) = watch::channel(());
+    let response = response.map_body(|_, inner| Observed { inner, asked }).map_into_boxed_body();
+    // Without a height, the stream begins with the next block after this very moment.
+    let next = query.from.unwrap_or_else(|| state.api.ledger.head().height.next());
+    let stream = Stream { state, session, taken, next, view: query.view };
+    actix_web::rt::spawn(async move {
+        let _place = place;
+        stream.run(incoming).await;
+    });
+    Ok(response)
+}
+
+/// Tells when the connection asked for more and there was nothing left: all before was taken.
+struct Observed {
+    inner: BoxBody,
+    asked: watch::Sender<()>,
+}
+
+impl MessageBody for Observed {
+    type Error = <BoxBody as MessageBody>::Error;
+
+    fn size(&self) -> BodySize {
+        self.inner.size()
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        let polled = Pin::new(&mut self.inner).poll_next(context);
+        if polled.is_pending() {
+            self.asked.send_replace(());
+        }
+        polled
+    }
+}
+
+/// Why a stream ends.
+enum End {
+    /// The reader closed it or is gone.
+    Gone,
+    Slow,
+    /// The reader sent what it should not.
+    Unwelcome,
+    Stopping,
+    Failed,
+}
+
+/// So often an idle stream is pinged, so that what stands between keeps it open.
+const PING_EVERY: Duration = Duration::from_secs(20);
+
+struct Stream {
+    state: web::Data<State>,
+    session: Session,
+    taken: watch::Receiver<()>,
+    next: Height,
+    view: View,
+}
+
+impl Stream {
+    async fn run(mut self, incoming: MessageStream) {
+        let (state, session) = (self.state.clone(), self.session.clone());
+        let end = tokio::select! {
+            end = self.deliver() => end,
+            end = listen(incoming, session) => end,
+            () = state.closed() => End::Stopping,
+        };
+        let resume = format!("resume with from={}", self.next);
+        let (code, description) = match end {
+            End::Gone => (CloseCode::Normal, None),
+            End::Slow => (CloseCode::Policy, Some(format!("too slow; {resume}"))),
+            End::Unwelcome => {
+                (CloseCode::Unsupported, Some(format!("nothing is read here but control frames; {resume}")))
+            }
+            End::Stopping => (CloseCode::Away, Some(format!("the node stops; {resume}"))),
+            End::Failed => (CloseCode::Error, Some(format!("the node failed; {resume}"))),
+        };
+        // An error means that the connection is gone already.
+        let _ = self.session.close(Some(CloseReason { code, description })).await;
+    }
+
+    /// Sends every block from `next` on, for ever.
+    async fn deliver(&mut self) -> End {
+        let mut heads = self.state.api.ledger.heads();
+        loop {
+            let head = heads.borrow_and_update().height;
+            while self.next <= head {
+                let frame = match self.state.frames.get(&self.state, self.next, self.view).await {
+                    Ok(frame) => frame,
+                    Err(problem) => {
+                        log::error!("API: a stream of events ends: {problem}");
+                        return End::Failed;
+                    }
+                };
+                match tokio::time::timeout(self.state.api.limits.frame_time, self.send(frame)).await {
+                    Ok(Ok(())) => self.next = self.next.next(),
+                    Ok(Err(Closed)) => return End::Gone,
+                    Err(_) => return End::Slow,
+                }
+            }
+            tokio::select! {
+                changed = heads.changed() => if changed.is_err() { return End::Stopping },
+                () = tokio::time::sleep(PING_EVERY) => if self.session.ping(b"").await.is_err() { return End::Gone },
+            }
+        }
+    }
+
+    /// Sends a frame and waits until it was taken.
+    async fn send(&mut self, frame: ByteString) -> Result<(), Closed> {
+        self.session.text(frame).await?;
+        self.taken.mark_unchanged();
+        self.taken.changed().await.map_err(|_| Closed)
+    }
+}
+
+/// Answers pings, until the reader closes the stream.
+async fn listen(mut incoming: MessageStream, mut session: Session) -> End {
+    while let Some(Ok(message)) = incoming.recv().await {
+        match message {
+            Message::Ping(bytes) => {
+                if session.pong(&bytes).await.is_err() {
+                    return End::Gone;
+                }
+            }
+            Message::Pong(_) | Message::Nop => {}
+            Message::Close(_) => return End::Gone,
+            Message::Text(_) | Message::Binary(_) | Message::Continuation(_) => return End::Unwelcome,
+        }
+    }
+    End::Gone
+}

@@ -1,0 +1,60 @@
+//! What the API asks of the ledger: the part of [`Reader`] it needs, so that it can be tested
+//! against a chain in memory.
+
+use minidlt_protocol::{
+    block::{Block, Head},
+    receipt::Receipt,
+    transaction::TransactionBytes,
+    types::{Hash, Height},
+    vote::Certificate,
+};
+use tokio::sync::watch;
+
+use crate::store::reader::{Located, ReadError, Reader};
+
+pub trait Ledger: Send + Sync + 'static {
+    fn head(&self) -> Head;
+    /// Changes with each commit, after it is on disk.
+    fn heads(&self) -> watch::Receiver<Head>;
+    fn locate(&self, id: &Hash) -> Result<Option<Located>, ReadError>;
+    fn transaction(&self, id: &Hash) -> Result<Option<(Located, TransactionBytes)>, ReadError>;
+    /// Blocks from height 1 on.
+    fn block(&self, height: Height) -> Result<Option<Block>, ReadError>;
+    fn certificate(&self, height: Height) -> Result<Option<Certificate>, ReadError>;
+    fn height_of(&self, hash: &Hash) -> Result<Option<Height>, ReadError>;
+    fn receipt(&self, id: &Hash) -> Result<Option<Receipt>, ReadError>;
+}
+
+impl Ledger for Reader {
+    fn head(&self) -> Head {
+        self.head()
+    }
+
+    fn heads(&self) -> watch::Receiver<Head> {
+        self.heads()
+    }
+
+    fn locate(&self, id: &Hash) -> Result<Option<Located>, ReadError> {
+        self.locate(id)
+    }
+
+    fn transaction(&self, id: &Hash) -> Result<Option<(Located, TransactionBytes)>, ReadError> {
+        self.transaction(id)
+    }
+
+    fn block(&self, height: Height) -> Result<Option<Block>, ReadError> {
+        self.block(height)
+    }
+
+    fn certificate(&self, height: Height) -> Result<Option<Certificate>, ReadError> {
+        self.certificate(height)
+    }
+
+    fn height_of(&self, hash: &Hash) -> Result<Option<Height>, ReadError> {
+        self.height_of(hash)
+    }
+
+    fn receipt(&self, id: &Hash) -> Result<Option<Receipt>, ReadError> {
+        self.receipt(id)
+    }
+}

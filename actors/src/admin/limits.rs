@@ -1,0 +1,78 @@
+//! The bounds of the API, each with its reason.
+//!
+//! | bound | default | why, and what happens beyond it |
+//! |---|---|---|
+//! | `workers` | 2 | threads that serve requests; work that takes long goes to blocking threads |
+//! | `connections_per_worker` | 512 | file descriptors; more wait in the kernel's backlog |
+//! | `handshakes_per_worker` | 64 | TLS handshakes at once, each costs CPU; more wait |
+//! | `requests` | 1,024 | requests under way, HTTP/2 streams included: 429 |
+//! | `body_bytes` | 8 MiB | one request's body: 413, before it is read where its length is told |
+//! | `bodies_bytes` | 64 MiB | all bodies in memory; more wait `body_time` for room: 429 |
+//! | `batch` | 10,000 | transactions in one request, as many as a block holds: 413 |
+//! | `waiters` | 512 | requests that wait for a commit: 429, before anything is submitted |
+//! | `max_wait` | 60 s | the longest such wait: 400 |
+//! | `subscribers` | 256 | event streams: 503 |
+//! | `frame_time` | 10 s | for a subscriber to take one frame: closed with 1008 |
+//! | `ask_time` | 5 s | for another part of the node to answer a question: 503 |
+//! | `head_time` | 5 s | for a request's head to come: 408 |
+//! | `body_time` | 30 s | for a request's body to come: 408 |
+//! | `keep_alive` | 75 s | of an idle connection: closed |
+//! | `write_time` | 30 s | that sent bytes stay unacknowledged, or the peer's window closed: dropped |
+//! | [`PAGE_BLOCKS`], [`PAGE_BYTES`] | 100, 8 MiB | blocks in one answer, whichever comes first; more on the next page |
+//! | [`MESSAGE_BYTES`] | 1,024 | an administrator's text to all nodes: 413 |
+//! | [`SMALL_BODY_BYTES`] | 64 KiB | bodies of administrators' requests: 413 |
+//! | [`EVENT_MESSAGE_BYTES`] | 4 KiB | what a subscriber may send, which is control frames only: closed |
+//! | head of a request | 128 KiB, 96 headers | fixed in actix-http: 400 or 431 |
+//! | backlog | 1,024 | connections not yet accepted: the kernel makes them wait |
+
+use std::time::Duration;
+
+/// What one node's API takes on; see the table above.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub workers: usize,
+    pub connections_per_worker: usize,
+    pub handshakes_per_worker: usize,
+    pub requests: usize,
+    pub body_bytes: usize,
+    pub bodies_bytes: usize,
+    pub batch: usize,
+    pub waiters: usize,
+    pub max_wait: Duration,
+    pub subscribers: usize,
+    pub frame_time: Duration,
+    pub ask_time: Duration,
+    pub head_time: Duration,
+    pub body_time: Duration,
+    pub keep_alive: Duration,
+    pub write_time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            workers: 2,
+            connections_per_worker: 512,
+            handshakes_per_worker: 64,
+            requests: 1_024,
+            body_bytes: 8 << 20,
+            bodies_bytes: 64 << 20,
+            batch: 10_000,
+            waiters: 512,
+            max_wait: Duration::from_secs(60),
+            subscribers: 256,
+            frame_time: Duration::from_secs(10),
+            ask_time: Duration::from_secs(5),
+            head_time: Duration::from_secs(5),
+            body_time: Duration::from_secs(30),
+            keep_alive: Duration::from_secs(75),
+            write_time: Duration::from_secs(30),
+        }
+    }
+}
+
+pub const PAGE_BLOCKS: u64 = 100;
+pub const PAGE_BYTES: usize = 8 << 20;
+pub const MESSAGE_BYTES: usize = 1_024;
+pub const SMALL_BODY_BYTES: usize = 64 << 10;
+pub const EVENT_MESSAGE_BYTES: usize = 4 << 10;

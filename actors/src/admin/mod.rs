@@ -1,0 +1,229 @@
+//! The HTTP API: how users, operators and programs drive a node. HTTPS with TLS 1.3 and client
+//! certificates; who may do what comes from the ledger's registry. `openapi.json` beside this file
+//! is the contract, [`limits`] has every bound.
+//!
+//! ```text
+//! connection → on_connect: certificate → member?
+//! request    → finish (bound, count, explain) → members_only → handler → Mempool, Consensus, …
+//!                                                                      → Ledger (reads only)
+//! ```
+//!
+//! Handlers hold no state of the ledger: they ask its actors by message and read its snapshots.
+
+mod auth;
+mod blocks;
+mod body;
+mod control;
+mod events;
+mod exact;
+pub mod health;
+mod ledger;
+pub mod limits;
+mod openapi;
+mod prepare;
+mod problem;
+mod registry;
+mod routes;
+mod status;
+mod submit;
+mod transactions;
+mod wait;
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use actix::{Message, Recipient};
+use actix_web::{App, HttpServer, dev::ServerHandle, http::KeepAlive, middleware, web};
+use minidlt_protocol::{
+    genesis::Genesis,
+    registry::Registry,
+    types::{Hash, Height, Identity},
+};
+use openssl::ssl::SslAcceptorBuilder;
+use tokio::sync::{Notify, Semaphore, watch};
+
+pub use self::{
+    auth::{AuthError, acceptor, identity_of},
+    ledger::Ledger,
+    limits::Limits,
+};
+use self::{events::Frames, problem::Problem};
+use crate::{
+    messages::{
+        consensus::GetConsensusStatus,
+        mempool::{FindPending, GetMempoolStatus, Submit},
+        network::GetPeers,
+        signer::Stamp,
+    },
+    metrics::Metrics,
+    store::reader::ReadError,
+};
+
+/// Where the Mempool takes its messages.
+#[derive(Clone)]
+pub struct MempoolRecipients {
+    pub submit: Recipient<Submit>,
+    pub find: Recipient<FindPending>,
+    pub status: Recipient<GetMempoolStatus>,
+}
+
+/// What a check of the whole chain found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verification {
+    /// The head it was checked up to.
+    pub height: Height,
+    pub first_bad: Option<BadBlock>,
+}
+
+/// A block that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadBlock {
+    pub height: Height,
+    pub reason: String,
+}
+
+/// Checks the whole chain; called on a blocking thread, one call at a time.
+pub type VerifyChain = Arc<dyn Fn() -> Result<Verification, ReadError> + Send + Sync>;
+
+/// What the API is wired to.
+pub struct Api {
+    pub ledger: Arc<dyn Ledger>,
+    pub registry: Arc<Registry>,
+    pub genesis: Arc<Genesis>,
+    pub me: Identity,
+    pub mempool: MempoolRecipients,
+    pub consensus: Recipient<GetConsensusStatus>,
+    pub peers: Recipient<GetPeers>,
+    pub signer: Recipient<Stamp>,
+    /// Notified once when an administrator stops the node.
+    pub stop: Arc<Notify>,
+    pub verify: VerifyChain,
+    pub metrics: Arc<Metrics>,
+    pub limits: Limits,
+}
+
+/// What all handlers share.
+struct State {
+    api: Api,
+    network: Hash,
+    started: Instant,
+    /// Requests under way.
+    requests: Semaphore,
+    /// Memory for bodies, in KiB.
+    bodies: Semaphore,
+    /// Requests that wait for a commit.
+    waiters: Semaphore,
+    subscribers: Arc<Semaphore>,
+    verifying: Semaphore,
+    frames: Frames,
+    /// Turns true when the server stops, to end what would otherwise go on for ever.
+    closing: watch::Receiver<bool>,
+}
+
+impl State {
+    fn new(api: Api, closing: watch::Receiver<bool>) -> Self {
+        let Limits { requests, bodies_bytes, waiters, subscribers, .. } = api.limits;
+        Self {
+            network: api.genesis.id(),
+            started: Instant::now(),
+            requests: Semaphore::new(requests),
+            bodies: Semaphore::new(bodies_bytes / 1024),
+            waiters: Semaphore::new(waiters),
+            subscribers: Arc::new(Semaphore::new(subscribers)),
+            verifying: Semaphore::new(1),
+            frames: Frames::default(),
+            closing,
+            api,
+        }
+    }
+
+    /// Ends when the server stops.
+    async fn closed(&self) {
+        // An error means that the server is gone, which is the same.
+        let _ = self.closing.clone().wait_for(|closing| *closing).await;
+    }
+
+    /// Asks an actor a question that changes nothing, so that it may be given up.
+    async fn ask<M>(&self, whom: &str, recipient: &Recipient<M>, message: M) -> Result<M::Result, Problem>
+    where
+        M: Message + Send,
+        M::Result: Send,
+    {
+        match tokio::time::timeout(self.api.limits.ask_time, recipient.send(message)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(Problem::not_ready(format!("{whom} does not answer: {error}"))),
+            Err(_) => Err(Problem::not_ready(format!("{whom} does not answer in time"))),
+        }
+    }
+}
+
+/// Runs what reads or encodes much where it keeps no other request waiting.
+async fn blocking<T, F>(work: F) -> Result<T, Problem>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T, Problem> + Send + 'static,
+{
+    web::block(work).await.map_err(|_| Problem::not_ready("the node is stopping"))?
+}
+
+/// A server that runs.
+pub struct Running {
+    pub address: SocketAddr,
+    handle: ServerHandle,
+    closing: watch::Sender<bool>,
+}
+
+/// How long requests under way may take to end when the server stops, in seconds.
+const STOP_SECONDS: u64 = 5;
+const BACKLOG: u32 = 1_024;
+
+impl Running {
+    /// Takes no more connections, ends event streams and waits, and returns when all is answered
+    /// or the time for that is over.
+    pub async fn stop(self) {
+        self.closing.send_replace(true);
+        self.handle.stop(true).await;
+    }
+}
+
+/// Serves the API on a listener that is already bound. Call it within an actix system.
+pub fn start(api: Api, listener: TcpListener, acceptor: SslAcceptorBuilder) -> io::Result<Running> {
+    let address = listener.local_addr()?;
+    let (closing, closed) = watch::channel(false);
+    let limits = api.limits;
+    let state = web::Data::new(State::new(api, closed));
+    let connected = state.clone();
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(state.clone())
+            .app_data(
+                web::QueryConfig::default().error_handler(|error, _| Problem::bad_request(error.to_string()).into()),
+            )
+            .wrap(middleware::from_fn(auth::members_only))
+            .wrap(middleware::from_fn(problem::finish))
+            .configure(routes::configure)
+    })
+    .on_connect(move |connection, data| auth::on_connect(&connected, connection, data))
+    .workers(limits.workers)
+    .backlog(BACKLOG)
+    .max_connections(limits.connections_per_worker)
+    .max_connection_rate(limits.handshakes_per_worker)
+    .client_request_timeout(limits.head_time)
+    .client_disconnect_timeout(Duration::from_secs(1))
+    .keep_alive(KeepAlive::Timeout(limits.keep_alive))
+    .shutdown_timeout(STOP_SECONDS)
+    .disable_signals()
+    .listen_openssl(listener, acceptor)?
+    .run();
+    let handle = server.handle();
+    actix_web::rt::spawn(async move {
+        if let Err(error) = server.await {
+            log::error!("API: {error}");
+        }
+    });
+    Ok(Running { address, handle, closing })
+}

@@ -1,0 +1,36 @@
+//! Where this node stands.
+
+use actix_web::{HttpResponse, web};
+use serde_json::json;
+
+use super::{State, problem::Problem};
+use crate::messages::{consensus::GetConsensusStatus, mempool::GetMempoolStatus, network::GetPeers};
+
+pub async fn get(state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let api = &state.api;
+    let (consensus, peers, mempool) = tokio::try_join!(
+        state.ask("consensus", &api.consensus, GetConsensusStatus),
+        state.ask("the network", &api.peers, GetPeers),
+        state.ask("the mempool", &api.mempool.status, GetMempoolStatus),
+    )?;
+    let head = api.ledger.head();
+    Ok(HttpResponse::Ok().json(json!({
+        "node": api.me,
+        "network": { "name": api.genesis.network, "id": state.network },
+        "consensus": {
+            "mode": api.registry.mode,
+            "height": consensus.height,
+            "round": consensus.round,
+            "block": consensus.block,
+            "accepted_by": consensus.accepted_by,
+            "missing": consensus.missing,
+        },
+        "height": head.height,
+        "head": head.hash,
+        "created": head.created,
+        "peers": peers,
+        "mempool": mempool,
+        "uptime_s": state.started.elapsed().as_secs(),
+        "version": env!("CARGO_PKG_VERSION"),
+    })))
+}

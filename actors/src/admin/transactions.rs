@@ -1,0 +1,89 @@
+//! What became of a transaction, and its receipt.
+
+use actix_web::{HttpResponse, http::header, web};
+use minidlt_protocol::{transaction::TransactionBytes, types::Hash, view::TransactionView};
+use serde_json::{Value, json};
+
+use super::{State, blocking, problem::Problem};
+use crate::{
+    messages::{
+        consensus::GetConsensusStatus,
+        mempool::{FindPending, Waiting},
+    },
+    store::reader::Located,
+};
+
+fn id_in(path: &str) -> Result<Hash, Problem> {
+    path.parse().map_err(|error| Problem::bad_request(format!("{path:?} is not a transaction's id: {error}")))
+}
+
+/// The place of a committed transaction, as every answer shows it.
+pub fn committed(id: &Hash, Located { height, position, outcome }: &Located) -> Value {
+    json!({ "id": id, "status": "committed", "height": height, "position": position, "result": outcome })
+}
+
+pub async fn get(state: web::Data<State>, path: web::Path<String>) -> Result<HttpResponse, Problem> {
+    let id = id_in(&path)?;
+    if let Some(answer) = on_ledger(&state, id).await? {
+        return Ok(HttpResponse::Ok().json(answer));
+    }
+    match state.ask("the mempool", &state.api.mempool.find, FindPending(id)).await? {
+        Waiting::Pending(transaction) => {
+            let consensus = state.ask("consensus", &state.api.consensus, GetConsensusStatus).await?;
+            let transaction = view(&state.network, &transaction.bytes)?;
+            let missing = consensus.missing;
+            let answer = json!({ "id": id, "status": "pending", "missing": missing, "transaction": transaction });
+            Ok(HttpResponse::Ok().json(answer))
+        }
+        Waiting::Dumped { expires, missing } => {
+            let detail = format!("no block created up to {expires} ms held it, so none ever will");
+            let answer =
+                json!({ "id": id, "status": "dumped", "expires": expires, "missing": missing, "detail": detail });
+            Ok(HttpResponse::Ok().json(answer))
+        }
+        // It may have been committed between the two looks.
+        Waiting::Unknown => match on_ledger(&state, id).await? {
+            Some(answer) => Ok(HttpResponse::Ok().json(answer)),
+            None => Err(Problem::unknown_transaction(&id)),
+        },
+    }
+}
+
+async fn on_ledger(state: &web::Data<State>, id: Hash) -> Result<Option<Value>, Problem> {
+    let state = state.clone();
+    blocking(move || {
+        let Some((located, bytes)) = state.api.ledger.transaction(&id)? else { return Ok(None) };
+        let mut answer = committed(&id, &located);
+        answer["transaction"] = json!(view(&state.network, &bytes)?);
+        Ok(Some(answer))
+    })
+    .await
+}
+
+fn view(network: &Hash, bytes: &TransactionBytes) -> Result<TransactionView, Problem> {
+    TransactionView::of(network, bytes).map_err(|error| {
+        log::error!("a transaction that was taken does not read: {error}");
+        Problem::internal("the transaction does not read")
+    })
+}
+
+pub async fn receipt(state: web::Data<State>, path: web::Path<String>) -> Result<HttpResponse, Problem> {
+    let id = id_in(&path)?;
+    let text = blocking(move || {
+        let ledger = &state.api.ledger;
+        if let Some(receipt) = ledger.receipt(&id)? {
+            return Ok(receipt.to_text());
+        }
+        Err(match ledger.locate(&id)? {
+            Some(located) => Problem::receipt_not_ready(located.height),
+            None => Problem::not_found(format!("transaction {id} is not on the ledger")),
+        })
+    })
+    .await?;
+    // Its bytes are its spelling: a client writes them to a file as they come.
+    let name = format!("attachment; filename=\"{id}.receipt.json\"");
+    Ok(HttpResponse::Ok()
+        .content_type("application/json")
+        .insert_header((header::CONTENT_DISPOSITION, name))
+        .body(text))
+}

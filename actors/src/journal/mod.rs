@@ -1,0 +1,249 @@
+//! The height's log: what this node signed, and what Consensus wants to find again after a crash.
+//!
+//! Two files, `signer-0.log` and `signer-1.log`, take turns by height: the log of a height is
+//! overwritten only once that of a later height is on disk, so no crash can forget what was signed.
+//! Files are written full of zeros beforehand, so that syncing needs no metadata.
+//!
+//! A file is a sequence of *batches*. What is appended gathers in memory; [`Journal::sync`] writes
+//! it as one batch and waits for the disk before the next can be written. Therefore
+//!
+//! | found on opening | means | done |
+//! |---|---|---|
+//! | a bad batch, nothing valid after it | the last write was torn, its sync never answered | cut |
+//! | a bad batch, valid ones of its height after it | damage to what had been synced | refuse to start |
+//! | a batch of an earlier height | what the file held before | the end |
+//!
+//! ```text
+//! batch  := magic(4) length(4) height(8) checksum(16) record*      numbers big-endian
+//! record := kind(1) length(4) bytes
+//! checksum: the first half of SHA-256 over magic, length, height, the batch's offset (8), records
+//! ```
+
+mod scan;
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+use minidlt_protocol::{
+    codec,
+    limits::MAX_FRAME_BYTES,
+    types::Height,
+    vote::{SignedProposal, SignedVote},
+};
+use thiserror::Error;
+
+use scan::{Scan, scan};
+
+/// Files grow by this much, in bytes.
+const GROW_BYTES: u64 = 1 << 20;
+/// What gathers in memory before it is written unasked, in bytes.
+const PENDING_BYTES: usize = 1 << 20;
+/// The kind and length before each record, in bytes.
+const RECORD_HEAD_BYTES: usize = 5;
+
+/// Why the log cannot be opened.
+#[derive(Debug, Error)]
+pub enum JournalError {
+    #[error("{path}: {reason}")]
+    Io { path: PathBuf, reason: io::Error },
+    #[error("{path} is in use: another process runs this node")]
+    Locked { path: PathBuf },
+    #[error(
+        "{path} is damaged at byte {at}, within what was synced for height {height}: this node no longer knows all it \
+         signed there. Once the other nodes have committed height {height}, move this file away and start again"
+    )]
+    Damaged { path: PathBuf, at: usize, height: Height },
+}
+
+/// One thing in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    Vote(SignedVote),
+    Proposal(SignedProposal),
+    /// Opaque: Consensus knows.
+    Entry(Vec<u8>),
+}
+
+impl Record {
+    /// Whether forgetting it could make this node sign twice.
+    fn is_promise(&self) -> bool {
+        !matches!(self, Self::Entry(_))
+    }
+
+    fn encode_to(&self, out: &mut Vec<u8>) {
+        let (kind, bytes) = match self {
+            Self::Vote(vote) => (1, &codec::encode(vote)),
+            Self::Proposal(proposal) => (2, &codec::encode(proposal)),
+            Self::Entry(entry) => (3, entry),
+        };
+        out.push(kind);
+        out.extend_from_slice(&length(bytes));
+        out.extend_from_slice(bytes);
+    }
+
+    /// The records of a batch; `None` where it is not one of ours.
+    fn decode_all(mut bytes: &[u8]) -> Option<Vec<Self>> {
+        let mut records = Vec::new();
+        while let Some((head, rest)) = bytes.split_first_chunk::<RECORD_HEAD_BYTES>() {
+            let [kind, length @ ..] = *head;
+            let (record, rest) = rest.split_at_checked(usize::try_from(u32::from_be_bytes(length)).ok()?)?;
+            records.push(match kind {
+                1 => Self::Vote(codec::decode(record, MAX_FRAME_BYTES).ok()?),
+                2 => Self::Proposal(codec::decode(record, MAX_FRAME_BYTES).ok()?),
+                3 => Self::Entry(record.to_vec()),
+                _ => return None,
+            });
+            bytes = rest;
+        }
+        bytes.is_empty().then_some(records)
+    }
+}
+
+/// A batch has at most [`PENDING_BYTES`] and one entry, and an entry came in a frame or holds one
+/// block: far below 4 GiB.
+fn length(bytes: &[u8]) -> [u8; 4] {
+    u32::try_from(bytes.len()).expect("the log's records are far below 4 GiB").to_be_bytes()
+}
+
+struct Half {
+    file: File,
+    path: PathBuf,
+    /// Bytes known to be allocated and written.
+    allocated: u64,
+}
+
+impl Half {
+    fn open(path: PathBuf) -> Result<(Self, Vec<u8>), JournalError> {
+        let failed = |reason| JournalError::Io { path: path.clone(), reason };
+        let open = || {
+            let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
+            let bytes = std::fs::read(&path)?;
+            Ok((file, bytes))
+        };
+        let (file, bytes) = open().map_err(failed)?;
+        file.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => JournalError::Locked { path: path.clone() },
+            TryLockError::Error(reason) => failed(reason),
+        })?;
+        let allocated = bytes.len() as u64;
+        Ok((Self { file, path, allocated }, bytes))
+    }
+
+    /// Writes zeros up to a whole number of [`GROW_BYTES`] and syncs, metadata included.
+    fn allocate(&mut self, needed: u64) -> io::Result<()> {
+        if needed <= self.allocated {
+            return Ok(());
+        }
+        let target = needed.div_ceil(GROW_BYTES) * GROW_BYTES;
+        let zeros = vec![0; 64 << 10];
+        while self.allocated < target {
+            let count = (target - self.allocated).min(zeros.len() as u64);
+            self.file.write_all_at(&zeros[..count as usize], self.allocated)?;
+            self.allocated += count;
+        }
+        self.file.sync_all()
+    }
+}
+
+/// The log, open for appending. One process holds it at a time.
+pub struct Journal {
+    halves: [Half; 2],
+    active: usize,
+    height: Height,
+    /// Where the next batch goes in the active file; 0 while nothing of this height is on disk.
+    end: u64,
+    pending: Vec<u8>,
+    pending_promise: bool,
+}
+
+impl Journal {
+    /// Opens the log in `directory`, or makes an empty one, which is of height 0. Hands back the
+    /// records of the latest height, in order.
+    pub fn open(directory: &Path) -> Result<(Self, Vec<Record>), JournalError> {
+        let (zero, zero_bytes) = Half::open(directory.join("signer-0.log"))?;
+        let (one, one_bytes) = Half::open(directory.join("signer-1.log"))?;
+        let scans = [scan(&zero_bytes), scan(&one_bytes)];
+        let mut halves = [zero, one];
+        refuse_damage(&halves[0], &scans[0], scans[1].height)?;
+        refuse_damage(&halves[1], &scans[1], scans[0].height)?;
+        let active = usize::from(scans[1].height > scans[0].height);
+        for half in halves.iter_mut().filter(|half| half.allocated < GROW_BYTES) {
+            let path = half.path.clone();
+            // The directory too: the file may be new.
+            let made = half.allocate(GROW_BYTES).and_then(|()| File::open(directory)?.sync_all());
+            made.map_err(|reason| JournalError::Io { path, reason })?;
+        }
+        let Scan { height, end, records, torn, .. } = scans.into_iter().nth(active).unwrap_or_default();
+        if torn {
+            let path = halves[active].path.display();
+            log::warn!("{path}: the last write was cut short at byte {end}; nothing of it had left this node");
+        }
+        let height = height.unwrap_or(Height::GENESIS);
+        Ok((Self { halves, active, height, end: end as u64, pending: Vec::new(), pending_promise: false }, records))
+    }
+
+    /// The height this log is of. All below are done.
+    pub fn height(&self) -> Height {
+        self.height
+    }
+
+    /// Appends in memory; writes only where too much has gathered.
+    pub fn append(&mut self, record: &Record) -> io::Result<()> {
+        record.encode_to(&mut self.pending);
+        self.pending_promise |= record.is_promise();
+        if self.pending.len() > PENDING_BYTES { self.sync() } else { Ok(()) }
+    }
+
+    /// Everything appended so far is on disk once this answers.
+    pub fn sync(&mut self) -> io::Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let batch = scan::batch(self.height, self.end, &self.pending);
+        let end = self.end + batch.len() as u64;
+        let half = &mut self.halves[self.active];
+        half.allocate(end)?;
+        half.file.write_all_at(&batch, self.end)?;
+        half.file.sync_data()?;
+        self.end = end;
+        self.pending.clear();
+        self.pending_promise = false;
+        Ok(())
+    }
+
+    /// Starts anew for a later height. What was signed for this one stays on disk until something
+    /// of a later height is there; the rest may go.
+    pub fn begin(&mut self, height: Height) -> io::Result<()> {
+        if height <= self.height {
+            return Ok(());
+        }
+        if self.pending_promise {
+            self.sync()?;
+        }
+        self.pending.clear();
+        if self.end > 0 {
+            self.active = 1 - self.active;
+            self.end = 0;
+        }
+        self.height = height;
+        Ok(())
+    }
+}
+
+/// Valid batches after the end are damage if they are of this file's latest height and that is the
+/// log's: earlier ones are what the file held before, or is about to lose to the next height.
+fn refuse_damage(half: &Half, scan: &Scan, other: Option<Height>) -> Result<(), JournalError> {
+    match scan.latest_after_end {
+        Some(height) if Some(height) > other && Some(height) >= scan.height => {
+            Err(JournalError::Damaged { path: half.path.clone(), at: scan.end, height })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

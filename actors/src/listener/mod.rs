@@ -1,0 +1,390 @@
+//! The Listener: connections with all other enrolled nodes, accepted or dialled.
+//!
+//! It owns one [`Session`] a peer at most, hands outgoing frames to them, and tells Sync who comes
+//! and goes. Runs on the network arbiter, as do the sessions.
+//!
+//! ```text
+//!             Begin                    handshake done              newer one, or the end
+//! not begun ─────────→ disconnected ──────────────────→ connected ───────────────────────→ …
+//!                        ↑   dials again after a wait,    │ its session ended
+//!                        └── if the smaller identity ─────┘
+//! ```
+
+mod accept;
+mod backoff;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, MessageResult, WrapFuture};
+use minidlt_protocol::{
+    block::Head,
+    message::Recipient,
+    registry::{Node, Registry},
+    types::{Hash, Identity},
+};
+use openssl::ssl::SslContext;
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::sleep};
+
+use crate::{
+    fatal,
+    log_limit::LogLimit,
+    messages::network::{Begin, CloseAll, GetPeers, Outgoing, Peer, PeerChanged, PeerState, Routes},
+    metrics::{Metrics, count},
+    session::{
+        Session, SessionEnded, Surroundings,
+        ended::Ended,
+        handshake::{Established, Handshaker},
+        queue::{BOUNDS, Bounds},
+    },
+    tls::{self, Authority, Credentials, TlsError},
+};
+use accept::Accepted;
+pub use backoff::Backoff;
+
+/// Messages that may wait for the Listener: the Signer waits beyond.
+const MAILBOX_MESSAGES: usize = 1_024;
+
+/// Bounds on connections and their time.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// From connecting to the other's `Alive`.
+    pub handshake: Duration,
+    /// How long nothing may come from a peer, or be taken by it. Sync says `Alive` each second.
+    pub idle: Duration,
+    pub backoff: Backoff,
+    /// Most handshakes of accepted connections under way.
+    pub half_open: usize,
+    /// This many refused messages end a session.
+    pub most_refused: u32,
+    pub queues: Bounds,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(5),
+            idle: Duration::from_secs(15),
+            backoff: Backoff { least: Duration::from_millis(100), most: Duration::from_secs(5) },
+            half_open: 64,
+            most_refused: 16,
+            queues: BOUNDS,
+        }
+    }
+}
+
+/// What the Listener is made of.
+pub struct Settings {
+    pub me: Identity,
+    /// The genesis' hash.
+    pub network: Hash,
+    pub registry: Arc<Registry>,
+    pub authority: Arc<Authority>,
+    pub credentials: Credentials,
+    pub head: watch::Receiver<Head>,
+    pub metrics: Arc<Metrics>,
+    pub limits: Limits,
+}
+
+/// One other node.
+struct Other {
+    node: Node,
+    session: Option<Session>,
+    /// Since when the session stands.
+    since: Instant,
+    failures: u32,
+    last_error: Option<String>,
+}
+
+enum Phase {
+    /// Not all is wired yet.
+    Waiting(std::net::TcpListener),
+    Running {
+        handshaker: Arc<Handshaker>,
+        accepting: JoinHandle<()>,
+    },
+    Closed,
+}
+
+pub struct Listener {
+    settings: Settings,
+    context: SslContext,
+    phase: Phase,
+    others: BTreeMap<Identity, Other>,
+    sessions_started: u64,
+    /// Changes not yet told, a peer at most once: the last word counts.
+    untold: VecDeque<PeerChanged>,
+    telling: bool,
+    refusals: LogLimit,
+}
+
+impl Listener {
+    /// `socket` is bound already, so that a port that is taken is known before anything starts. It
+    /// is listened on from [`Begin`] on.
+    pub fn new(settings: Settings, socket: std::net::TcpListener) -> Result<Self, TlsError> {
+        let context = tls::peer_context(&settings.credentials, &settings.authority)?;
+        let others = settings.registry.nodes.iter().filter(|(identity, _)| **identity != settings.me);
+        let others = others.map(|(identity, node)| {
+            let (node, since) = (node.clone(), Instant::now());
+            (identity.clone(), Other { node, session: None, since, failures: 0, last_error: None })
+        });
+        Ok(Self {
+            others: others.collect(),
+            context,
+            settings,
+            phase: Phase::Waiting(socket),
+            sessions_started: 0,
+            untold: VecDeque::new(),
+            telling: false,
+            refusals: LogLimit::default(),
+        })
+    }
+
+    fn handshaker(&self) -> Option<&Arc<Handshaker>> {
+        match &self.phase {
+            Phase::Running { handshaker, .. } => Some(handshaker),
+            Phase::Waiting(_) | Phase::Closed => None,
+        }
+    }
+
+    fn begin(&mut self, routes: Routes, ctx: &mut Context<Self>) {
+        let socket = match std::mem::replace(&mut self.phase, Phase::Closed) {
+            Phase::Waiting(socket) => socket,
+            other => {
+                self.phase = other;
+                return;
+            }
+        };
+        let listening = socket.set_nonblocking(true).and_then(|()| TcpListener::from_std(socket));
+        let listening = listening.unwrap_or_else(|error| {
+            fatal::stop(format_args!("the peers' port cannot be listened on: {error}"));
+        });
+        let Settings { me, network, registry, authority, head, limits, metrics, .. } = &self.settings;
+        let handshaker = Arc::new(Handshaker {
+            me: me.clone(),
+            network: *network,
+            registry: registry.clone(),
+            authority: authority.clone(),
+            context: self.context.clone(),
+            head: head.clone(),
+            routes,
+            limit: limits.handshake,
+            idle: limits.idle,
+        });
+        let to = ctx.address().recipient();
+        let accept = accept::accept(listening, handshaker.clone(), limits.half_open, metrics.clone(), to);
+        self.phase = Phase::Running { handshaker, accepting: actix_rt::spawn(accept) };
+        let peers: Vec<Identity> = self.others.keys().cloned().collect();
+        peers.iter().for_each(|peer| self.dial(peer, Duration::ZERO, ctx));
+    }
+
+    /// Dials a peer after `wait`, if it is this node's part to dial.
+    fn dial(&self, peer: &Identity, wait: Duration, ctx: &mut Context<Self>) {
+        let (Some(handshaker), Some(other)) = (self.handshaker(), self.others.get(peer)) else { return };
+        if self.settings.me > *peer {
+            return;
+        }
+        let (handshaker, node, listener) = (handshaker.clone(), other.node.clone(), ctx.address());
+        let peer = peer.clone();
+        actix_rt::spawn(async move {
+            sleep(wait).await;
+            let result = handshaker.dial(&node).await;
+            if listener.send(Dialled { peer, result }).await.is_err() {
+                log::debug!("a dialled connection came after the listener's end");
+            }
+        });
+    }
+
+    fn dial_again(&mut self, peer: &Identity, ctx: &mut Context<Self>) {
+        let Some(other) = self.others.get_mut(peer) else { return };
+        let wait = self.settings.limits.backoff.wait(other.failures, backoff::random());
+        other.failures = other.failures.saturating_add(1);
+        self.dial(peer, wait, ctx);
+    }
+
+    fn established(&mut self, established: Established, ctx: &mut Context<Self>) {
+        let Some(routes) = self.handshaker().map(|handshaker| handshaker.routes.clone()) else { return };
+        let Some(other) = self.others.get_mut(&established.peer) else { return };
+        let (peer, address) = (established.peer.clone(), established.address);
+        let Settings { limits, metrics, .. } = &self.settings;
+        let surroundings = Surroundings {
+            routes,
+            metrics: metrics.clone(),
+            ended: ctx.address().recipient(),
+            bounds: limits.queues,
+            most_refused: limits.most_refused,
+        };
+        self.sessions_started += 1;
+        let session = Session::start(self.sessions_started, established, surroundings);
+        // The older one may be half dead without anyone knowing; this one has just proved itself.
+        match other.session.replace(session) {
+            Some(older) => older.close(Ended::Replaced),
+            None => {
+                metrics.peers_connected.inc();
+            }
+        }
+        other.since = Instant::now();
+        log::info!("connected with {peer} at {address}");
+        self.tell(PeerChanged { peer, connected: true }, ctx);
+    }
+
+    /// Counts and logs a connection that did not come to stand.
+    fn refused(&mut self, who: &str, why: &Ended) {
+        count(&self.settings.metrics.connections_refused, why.kind());
+        if let Some(more) = self.refusals.allow() {
+            log::warn!("no connection with {who}: {why}{more}");
+        }
+    }
+
+    fn tell(&mut self, change: PeerChanged, ctx: &mut Context<Self>) {
+        self.untold.retain(|untold| untold.peer != change.peer);
+        self.untold.push_back(change);
+        self.tell_next(ctx);
+    }
+
+    /// One at a time, so that they arrive in order.
+    fn tell_next(&mut self, ctx: &mut Context<Self>) {
+        let Some(changed) = self.handshaker().map(|handshaker| handshaker.routes.changed.clone()) else { return };
+        if self.telling {
+            return;
+        }
+        let Some(change) = self.untold.pop_front() else { return };
+        self.telling = true;
+        let telling = changed.send(change).into_actor(self).map(|told, listener, ctx| {
+            listener.telling = false;
+            match told {
+                Ok(()) => listener.tell_next(ctx),
+                Err(_) => log::debug!("a peer changed after the end of those it concerns"),
+            }
+        });
+        ctx.spawn(telling);
+    }
+}
+
+impl Actor for Listener {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX_MESSAGES);
+    }
+}
+
+impl Handler<Begin> for Listener {
+    type Result = ();
+
+    fn handle(&mut self, Begin(routes): Begin, ctx: &mut Self::Context) {
+        self.begin(routes, ctx);
+    }
+}
+
+/// An attempt to dial is over.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Dialled {
+    peer: Identity,
+    result: Result<Established, Ended>,
+}
+
+impl Handler<Dialled> for Listener {
+    type Result = ();
+
+    fn handle(&mut self, Dialled { peer, result }: Dialled, ctx: &mut Self::Context) {
+        match result {
+            Ok(established) => self.established(established, ctx),
+            Err(why) => {
+                self.refused(&peer.to_string(), &why);
+                if let Some(other) = self.others.get_mut(&peer) {
+                    other.last_error = Some(why.to_string());
+                }
+                self.dial_again(&peer, ctx);
+            }
+        }
+    }
+}
+
+impl Handler<Accepted> for Listener {
+    type Result = ();
+
+    fn handle(&mut self, Accepted(result): Accepted, ctx: &mut Self::Context) {
+        match result {
+            Ok(established) => self.established(established, ctx),
+            Err((address, why)) => self.refused(&address, &why),
+        }
+    }
+}
+
+impl Handler<SessionEnded> for Listener {
+    type Result = ();
+
+    fn handle(&mut self, SessionEnded { peer, id, why }: SessionEnded, ctx: &mut Self::Context) {
+        count(&self.settings.metrics.connections_refused, why.kind());
+        let Some(other) = self.others.get_mut(&peer) else { return };
+        if other.session.as_ref().is_none_or(|session| session.id != id) {
+            return;
+        }
+        log::warn!("the connection with {peer} ended: {why}");
+        other.session = None;
+        other.last_error = Some(why.to_string());
+        // One that stood for a while was a good one; one that ended at once may do so again.
+        if other.since.elapsed() >= self.settings.limits.backoff.most {
+            other.failures = 0;
+        }
+        self.settings.metrics.peers_connected.dec();
+        self.tell(PeerChanged { peer: peer.clone(), connected: false }, ctx);
+        self.dial_again(&peer, ctx);
+    }
+}
+
+impl Handler<Outgoing> for Listener {
+    type Result = ();
+
+    fn handle(&mut self, Outgoing { recipient, class, frame }: Outgoing, _: &mut Self::Context) {
+        let dropped = &self.settings.metrics.frames_dropped;
+        match recipient {
+            Recipient::All => {
+                let sessions = self.others.values().filter_map(|other| other.session.as_ref());
+                let full = sessions.filter(|session| !session.push(class, frame.clone()));
+                full.for_each(|_| count(dropped, class.name()));
+            }
+            Recipient::One(peer) => match self.others.get(&peer).and_then(|other| other.session.as_ref()) {
+                Some(session) if session.push(class, frame) => {}
+                Some(_) => count(dropped, class.name()),
+                None => count(dropped, "not-connected"),
+            },
+        }
+    }
+}
+
+impl Handler<GetPeers> for Listener {
+    type Result = MessageResult<GetPeers>;
+
+    fn handle(&mut self, _: GetPeers, _: &mut Self::Context) -> Self::Result {
+        let peers = self.others.iter().map(|(identity, other)| Peer {
+            identity: identity.clone(),
+            address: other.node.address.clone(),
+            state: if other.session.is_some() { PeerState::Connected } else { PeerState::Disconnected },
+            height: other.session.as_ref().map(Session::height),
+            last_error: other.last_error.clone(),
+        });
+        MessageResult(peers.collect())
+    }
+}
+
+impl Handler<CloseAll> for Listener {
+    type Result = ();
+
+    fn handle(&mut self, _: CloseAll, _: &mut Self::Context) {
+        if let Phase::Running { accepting, .. } = std::mem::replace(&mut self.phase, Phase::Closed) {
+            accepting.abort();
+        }
+        for other in self.others.values_mut() {
+            if let Some(session) = other.session.take() {
+                session.close(Ended::ShuttingDown);
+                self.settings.metrics.peers_connected.dec();
+            }
+        }
+    }
+}

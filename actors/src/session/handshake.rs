@@ -1,0 +1,183 @@
+//! The handshake: TLS, then an `Alive` each way.
+//!
+//! ```text
+//! dialling node                              accepting node
+//!   TCP, TLS 1.3, both certificates: CA of the organisation, an enrolled node
+//!   Alive{network, height, head, binding} →  ← Alive{network, height, head, binding}
+//!   checks stamp, sender, network, binding     checks the same
+//! ```
+//!
+//! TLS proves who holds the certificate's key, the stamp who holds the node's own key, and the
+//! binding that both are at the two ends of this one connection: somebody in the middle, even with
+//! a stolen or wrongly issued certificate, cannot forward an `Alive`.
+//!
+//! Of two nodes the one with the smaller identity dials. So there are never two connections made at
+//! once to choose from, and a newer one is always meant to replace the older.
+
+use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use minidlt_protocol::{
+    block::Head,
+    codec,
+    limits::MAX_FRAME_BYTES,
+    message::{Alive, Content, Message, MessageError, Recipient, SyncContent},
+    registry::{Node, Registry},
+    types::{Hash, Identity},
+};
+use openssl::{
+    ssl::{Ssl, SslContext, SslRef},
+    x509::X509VerifyResult,
+};
+use tokio::{
+    io::{ReadHalf, WriteHalf},
+    net::TcpStream,
+    sync::watch,
+    time::timeout,
+};
+use tokio_openssl::SslStream;
+
+use super::ended::Ended;
+use crate::{
+    frame::{FrameReader, FrameWriter, MAX_HANDSHAKE_FRAME_BYTES},
+    messages::{
+        network::Routes,
+        signer::StampOne,
+        verifier::{Open, Opened},
+    },
+    tls::{self, Authority, TlsRefusal},
+};
+
+type Stream = SslStream<TcpStream>;
+
+/// A connection whose other end has proved who it is.
+pub struct Established {
+    pub peer: Identity,
+    pub address: SocketAddr,
+    pub alive: Alive,
+    pub reader: FrameReader<ReadHalf<Stream>>,
+    pub writer: FrameWriter<WriteHalf<Stream>>,
+}
+
+/// What it takes to shake hands.
+pub struct Handshaker {
+    pub me: Identity,
+    pub network: Hash,
+    pub registry: Arc<Registry>,
+    pub authority: Arc<Authority>,
+    pub context: SslContext,
+    pub head: watch::Receiver<Head>,
+    pub routes: Routes,
+    /// For all of it, from connecting to the other's `Alive`.
+    pub limit: Duration,
+    /// For the connection that results: how long nothing may come, or be taken.
+    pub idle: Duration,
+}
+
+impl Handshaker {
+    /// Shakes hands with whoever connected.
+    pub async fn accept(&self, tcp: TcpStream, address: SocketAddr) -> Result<Established, Ended> {
+        let shaking = async {
+            tcp.set_nodelay(true).map_err(Ended::Unreachable)?;
+            let mut stream = SslStream::new(Ssl::new(&self.context)?, tcp)?;
+            let accepted = Pin::new(&mut stream).accept().await;
+            accepted.map_err(|error| tls_failed(error, stream.ssl()))?;
+            let peer = self.identify(stream.ssl())?;
+            if peer >= self.me {
+                return Err(Ended::WrongSide(peer));
+            }
+            self.greet(stream, peer, address).await
+        };
+        timeout(self.limit, shaking).await.map_err(|_| Ended::HandshakeTimeout)?
+    }
+
+    /// Connects to a node and shakes hands with it.
+    pub async fn dial(&self, node: &Node) -> Result<Established, Ended> {
+        let shaking = async {
+            let tcp = TcpStream::connect(&node.address).await.map_err(Ended::Unreachable)?;
+            tcp.set_nodelay(true).map_err(Ended::Unreachable)?;
+            let address = tcp.peer_addr().map_err(Ended::Unreachable)?;
+            let mut stream = SslStream::new(Ssl::new(&self.context)?, tcp)?;
+            let connected = Pin::new(&mut stream).connect().await;
+            connected.map_err(|error| tls_failed(error, stream.ssl()))?;
+            let (expected, found) = (node.identity(), self.identify(stream.ssl())?);
+            if found != expected {
+                return Err(Ended::OtherNode { expected, found });
+            }
+            self.greet(stream, found, address).await
+        };
+        timeout(self.limit, shaking).await.map_err(|_| Ended::HandshakeTimeout)?
+    }
+
+    fn identify(&self, ssl: &SslRef) -> Result<Identity, TlsRefusal> {
+        let identity = self.authority.identify(ssl)?;
+        match self.registry.active_node(&identity) {
+            Some(_) => Ok(identity),
+            None => Err(TlsRefusal::NotANode(identity)),
+        }
+    }
+
+    async fn greet(&self, stream: Stream, peer: Identity, address: SocketAddr) -> Result<Established, Ended> {
+        let binding = tls::binding(stream.ssl(), &self.network)?;
+        let (from, to) = tokio::io::split(stream);
+        let mut reader = FrameReader::new(from, MAX_HANDSHAKE_FRAME_BYTES, self.idle);
+        let mut writer = FrameWriter::new(to, self.idle);
+        writer.write(&self.alive(&peer, binding).await?).await?;
+        writer.flush().await?;
+        let alive = self.check(reader.next().await?, &peer, binding).await?;
+        reader.set_limit(MAX_FRAME_BYTES);
+        Ok(Established { peer, address, alive, reader, writer })
+    }
+
+    /// This node's `Alive`, for this peer on this connection.
+    async fn alive(&self, peer: &Identity, binding: Hash) -> Result<Bytes, Ended> {
+        let (height, head) = {
+            let head = self.head.borrow();
+            (head.height, head.hash)
+        };
+        let alive = Alive { network: self.network, height, head, binding: Some(binding) };
+        let content = Content::Sync(SyncContent::Alive(alive));
+        Ok(self.routes.stamp.send(StampOne { recipient: Recipient::One(peer.clone()), content }).await?)
+    }
+
+    async fn check(&self, frame: Bytes, peer: &Identity, binding: Hash) -> Result<Alive, Ended> {
+        let opened = self.routes.urgent.send(Open { frame: frame.clone(), connected: peer.clone() }).await?;
+        let alive = match opened {
+            Ok(Opened::Sync(SyncContent::Alive(alive))) => alive,
+            Ok(_) => return Err(Ended::NotAlive),
+            Err(error) => return Err(self.explain(error, &frame)),
+        };
+        if alive.network != self.network {
+            return Err(Ended::OtherNetwork { theirs: alive.network, ours: self.network });
+        }
+        if alive.binding != Some(binding) {
+            return Err(Ended::OtherBinding);
+        }
+        Ok(alive)
+    }
+
+    /// A stamp of another network fails as a signature does, the network being part of what is
+    /// signed. Where the message itself says so, that is the better reason; nothing else is made
+    /// of what it says.
+    fn explain(&self, error: MessageError, frame: &[u8]) -> Ended {
+        let said = || {
+            let message: Message = codec::decode(frame, MAX_HANDSHAKE_FRAME_BYTES).ok()?;
+            codec::decode::<Content>(&message.payload.content, MAX_HANDSHAKE_FRAME_BYTES).ok()
+        };
+        match (&error, said()) {
+            (MessageError::Signature { .. }, Some(Content::Sync(SyncContent::Alive(alive))))
+                if alive.network != self.network =>
+            {
+                Ended::OtherNetwork { theirs: alive.network, ours: self.network }
+            }
+            _ => Ended::Message(error),
+        }
+    }
+}
+
+fn tls_failed(error: openssl::ssl::Error, ssl: &SslRef) -> Ended {
+    match ssl.verify_result() {
+        X509VerifyResult::OK => Ended::Tls(error.to_string()),
+        refused => Ended::UntrustedCertificate(refused.error_string().to_owned()),
+    }
+}

@@ -1,0 +1,235 @@
+//! The Signer: the only holder of the node's private key, on a thread of its own.
+//!
+//! Persist before promise: a vote or proposal is recorded in the [`Journal`] when it is signed, and
+//! nothing of class `Vote` or `Proposal` leaves before what was recorded is on disk. What was
+//! signed for a height, round and phase is signed again only if it is the very same; after a
+//! restart too, since the guard is filled from the journal.
+//!
+//! A disk that fails ends the process: a vote that may be forgotten must not be sent.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
+
+use actix::{Actor, Addr, Handler, MessageResult, SyncArbiter, SyncContext, dev::SendError};
+use bytes::Bytes;
+use minidlt_protocol::{
+    codec,
+    crypto::{SecretKey, Signature},
+    message::{Content, Message, Recipient},
+    types::{Hash, Height, Identity, Round},
+    vote::{Phase, Proposal, SignedProposal, SignedVote, Vote},
+};
+
+use crate::{
+    clock, fatal,
+    journal::{Journal, JournalError, Record},
+    messages::{
+        network::{Class, Outgoing},
+        signer::{AppendLog, HeightDone, ReadLog, SignProposal, SignVote, Stamp, StampOne},
+    },
+};
+
+/// What was signed for the journal's height.
+#[derive(Default)]
+struct Guard {
+    votes: BTreeMap<(Round, Phase), SignedVote>,
+    proposals: BTreeMap<Round, SignedProposal>,
+}
+
+/// Owns the key, the guard and the journal.
+pub struct Signer {
+    me: Identity,
+    network: Hash,
+    key: SecretKey,
+    journal: Journal,
+    guard: Guard,
+    /// The entries found on opening, until they are asked for.
+    found: Vec<Vec<u8>>,
+    outgoing: actix::Recipient<Outgoing>,
+    waiter: tokio::runtime::Runtime,
+}
+
+impl Signer {
+    /// Opens the journal in `directory`. `outgoing` is the Listener.
+    pub fn open(
+        me: Identity,
+        network: Hash,
+        key: SecretKey,
+        directory: &Path,
+        outgoing: actix::Recipient<Outgoing>,
+    ) -> Result<Self, JournalError> {
+        let (journal, records) = Journal::open(directory)?;
+        let (mut guard, mut found) = (Guard::default(), Vec::new());
+        for record in records {
+            match record {
+                Record::Vote(signed) => {
+                    guard.votes.insert((signed.vote.round, signed.vote.phase), signed);
+                }
+                Record::Proposal(signed) => {
+                    guard.proposals.insert(signed.proposal.round, signed);
+                }
+                Record::Entry(entry) => found.push(entry),
+            }
+        }
+        let waiter = tokio::runtime::Builder::new_current_thread().build();
+        let waiter = waiter.map_err(|reason| JournalError::Io { path: directory.to_owned(), reason })?;
+        Ok(Self { me, network, key, journal, guard, found, outgoing, waiter })
+    }
+
+    /// Starts it on its one thread.
+    pub fn start(self) -> Addr<Self> {
+        let once = Mutex::new(Some(self));
+        SyncArbiter::start(1, move || {
+            let signer = once.lock().unwrap_or_else(PoisonError::into_inner).take();
+            // Only a panic has the factory called again, and there is but one key.
+            signer.unwrap_or_else(|| fatal::stop("the signer ended unexpectedly"))
+        })
+    }
+
+    /// Enters a height; `false` if it is done, and nothing may be signed for it any more.
+    fn enter(&mut self, height: Height) -> bool {
+        if height > self.journal.height() {
+            self.journal.begin(height).unwrap_or_else(|error| stop(&error));
+            self.guard = Guard::default();
+            self.found.clear();
+        }
+        height == self.journal.height()
+    }
+
+    fn append(&mut self, record: &Record) {
+        self.journal.append(record).unwrap_or_else(|error| stop(&error));
+    }
+
+    fn sign_vote(&mut self, vote: Vote) -> Option<Signature> {
+        if !self.enter(vote.height) {
+            log::warn!("a vote for height {} was asked for, which is done", vote.height);
+            return None;
+        }
+        let slot = (vote.round, vote.phase);
+        if let Some(signed) = self.guard.votes.get(&slot) {
+            if signed.vote == vote {
+                return Some(signed.signature);
+            }
+            log::error!("refused to sign a second {:?} at height {} round {}", vote.phase, vote.height, vote.round);
+            return None;
+        }
+        let signature = self.key.sign(&vote.digest(&self.network));
+        let signed = SignedVote { voter: self.me.clone(), vote, signature };
+        self.append(&Record::Vote(signed.clone()));
+        self.guard.votes.insert(slot, signed);
+        Some(signature)
+    }
+
+    fn sign_proposal(&mut self, proposal: Proposal) -> Option<Signature> {
+        if !self.enter(proposal.height) {
+            log::warn!("a proposal for height {} was asked for, which is done", proposal.height);
+            return None;
+        }
+        let round = proposal.round;
+        if let Some(signed) = self.guard.proposals.get(&round) {
+            if signed.proposal == proposal {
+                return Some(signed.signature);
+            }
+            log::error!("refused to sign a second proposal at height {} round {round}", proposal.height);
+            return None;
+        }
+        let signature = self.key.sign(&proposal.digest(&self.network));
+        let signed = SignedProposal { proposer: self.me.clone(), proposal, signature };
+        self.append(&Record::Proposal(signed.clone()));
+        self.guard.proposals.insert(round, signed);
+        Some(signature)
+    }
+
+    fn frame(&self, recipient: Recipient, content: &Content) -> Bytes {
+        let stamped = Message::stamp(&self.network, self.me.clone(), recipient, clock::now(), content, &self.key);
+        codec::encode(&stamped).into()
+    }
+
+    /// Hands over to the Listener, waiting while its mailbox is full; it never waits for the Signer
+    /// itself. A Listener that is gone takes nothing any more: the node is shutting down.
+    fn send(&self, outgoing: Outgoing) {
+        if let Err(SendError::Full(outgoing)) = self.outgoing.try_send(outgoing)
+            && self.waiter.block_on(self.outgoing.send(outgoing)).is_err()
+        {
+            log::debug!("a frame was not sent: the listener is gone");
+        }
+    }
+}
+
+fn stop(error: &std::io::Error) -> ! {
+    fatal::stop(format_args!("the signer's log cannot be written: {error}"))
+}
+
+impl Actor for Signer {
+    type Context = SyncContext<Self>;
+}
+
+impl Handler<SignVote> for Signer {
+    type Result = Option<Signature>;
+
+    fn handle(&mut self, SignVote(vote): SignVote, _: &mut Self::Context) -> Self::Result {
+        self.sign_vote(vote)
+    }
+}
+
+impl Handler<SignProposal> for Signer {
+    type Result = Option<Signature>;
+
+    fn handle(&mut self, SignProposal(proposal): SignProposal, _: &mut Self::Context) -> Self::Result {
+        self.sign_proposal(proposal)
+    }
+}
+
+impl Handler<AppendLog> for Signer {
+    type Result = ();
+
+    fn handle(&mut self, AppendLog { height, entries }: AppendLog, _: &mut Self::Context) {
+        if !self.enter(height) {
+            log::debug!("entries for the log of height {height}, which is done, were dropped");
+            return;
+        }
+        for entry in entries {
+            self.append(&Record::Entry(entry));
+        }
+    }
+}
+
+impl Handler<Stamp> for Signer {
+    type Result = ();
+
+    fn handle(&mut self, Stamp { recipient, class, content }: Stamp, _: &mut Self::Context) {
+        if matches!(class, Class::Vote | Class::Proposal) {
+            self.journal.sync().unwrap_or_else(|error| stop(&error));
+        }
+        let frame = self.frame(recipient.clone(), &content);
+        self.send(Outgoing { recipient, class, frame });
+    }
+}
+
+impl Handler<StampOne> for Signer {
+    type Result = MessageResult<StampOne>;
+
+    fn handle(&mut self, StampOne { recipient, content }: StampOne, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.frame(recipient, &content))
+    }
+}
+
+impl Handler<ReadLog> for Signer {
+    type Result = MessageResult<ReadLog>;
+
+    fn handle(&mut self, ReadLog(height): ReadLog, _: &mut Self::Context) -> Self::Result {
+        let found = std::mem::take(&mut self.found);
+        MessageResult(if height == self.journal.height() { found } else { Vec::new() })
+    }
+}
+
+impl Handler<HeightDone> for Signer {
+    type Result = ();
+
+    fn handle(&mut self, HeightDone(height): HeightDone, _: &mut Self::Context) {
+        self.enter(height.next());
+    }
+}

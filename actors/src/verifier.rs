@@ -1,0 +1,105 @@
+//! The Verifiers: threads that check signatures, so that nobody else has to.
+//!
+//! Start two sets: one thread that opens frames, so that a vote never waits behind transactions,
+//! and as many as there are cores for the transactions and the largest frames.
+
+use std::sync::Arc;
+
+use actix::{Actor, Addr, Handler, SyncArbiter, SyncContext};
+use minidlt_protocol::{
+    block::SharedTransaction,
+    message::{Content, Message, MessageError},
+    registry::Registry,
+    transaction::{Refusal, Transaction, TransactionBytes},
+    types::{Hash, Identity, Timestamp},
+    vote::Voters,
+};
+
+use crate::{
+    clock, fatal,
+    messages::verifier::{Open, Opened, VerifyTransactions},
+    store::reader::{ReadError, Reader},
+};
+
+/// Whether a transaction is committed already.
+pub type IsCommitted = Arc<dyn Fn(&Hash) -> Result<bool, ReadError> + Send + Sync>;
+
+/// What the store's reader knows.
+pub fn is_committed(reader: Reader) -> IsCommitted {
+    Arc::new(move |id| reader.contains(id))
+}
+
+/// One of the threads; all alike.
+#[derive(Clone)]
+pub struct Verifier {
+    me: Identity,
+    network: Hash,
+    registry: Arc<Registry>,
+    voters: Arc<Voters>,
+    is_committed: IsCommitted,
+}
+
+impl Verifier {
+    pub fn new(me: Identity, network: Hash, registry: Arc<Registry>, is_committed: IsCommitted) -> Self {
+        let voters = Arc::new(registry.voters());
+        Self { me, network, registry, voters, is_committed }
+    }
+
+    /// Starts `threads` of them behind one address.
+    pub fn start(self, threads: usize) -> Addr<Self> {
+        SyncArbiter::start(threads, move || self.clone())
+    }
+
+    fn open(&self, Open { frame, connected }: &Open, now: Timestamp) -> Result<Opened, MessageError> {
+        let (_, content) = Message::open(frame, &self.network, &self.registry, &self.me, connected, now)?;
+        Ok(match content {
+            Content::Pool(pool) => Opened::Pool(pool),
+            Content::Consensus(consensus) => {
+                let held = consensus.verify(&self.network, &self.voters);
+                let bad = |reason| MessageError::Content { sender: connected.clone(), reason };
+                Opened::Consensus(held.map_err(bad)?)
+            }
+            Content::Sync(sync) => Opened::Sync(sync),
+            Content::Text(text) => Opened::Text(text),
+        })
+    }
+
+    /// The cheap checks first, the signature last.
+    fn verify(
+        &self,
+        bytes: TransactionBytes,
+        gateway: Option<&Identity>,
+        now: Timestamp,
+    ) -> Result<SharedTransaction, Refusal> {
+        let transaction = Transaction::parse(bytes, &self.network)?;
+        transaction.check_time(now)?;
+        transaction.authorise(&self.registry, gateway)?;
+        // Unreadable, the store cannot tell a repeat from a new one, and no answer would be true.
+        if (self.is_committed)(&transaction.id).unwrap_or_else(|error| fatal::stop(error)) {
+            return Err(Refusal::AlreadyCommitted);
+        }
+        Ok(Arc::new(transaction.verify(&self.registry)?))
+    }
+}
+
+impl Actor for Verifier {
+    type Context = SyncContext<Self>;
+}
+
+impl Handler<Open> for Verifier {
+    type Result = Result<Opened, MessageError>;
+
+    fn handle(&mut self, open: Open, _: &mut Self::Context) -> Self::Result {
+        self.open(&open, clock::now())
+    }
+}
+
+impl Handler<VerifyTransactions> for Verifier {
+    type Result = Vec<Result<SharedTransaction, Refusal>>;
+
+    fn handle(&mut self, request: VerifyTransactions, _: &mut Self::Context) -> Self::Result {
+        let VerifyTransactions { transactions, gateway } = request;
+        let now = clock::now();
+        transactions.into_iter().map(|bytes| self.verify(bytes, gateway.as_ref(), now)).collect()
+    }
+}

@@ -1,0 +1,221 @@
+//! Who is connected to whom: the one place that knows all actors.
+//!
+//! Built downstream first, each made with the addresses of those it hands on to. Three edges go
+//! back up and are handed over once both ends are there: the Listener's routes, whom the Mempool
+//! wakes, and whom Consensus tells that it is behind.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    sync::Arc,
+    thread::available_parallelism,
+    time::Duration,
+};
+
+use actix::{Actor, Addr, Arbiter};
+use minidlt_config::Settings;
+use minidlt_protocol::{consensus::Timeouts, genesis, mempool::Mempool as Pool};
+use thiserror::Error;
+use tokio::sync::Notify;
+
+use crate::{
+    admin::{self, Api, BadBlock, MempoolRecipients, Verification, health},
+    consensus::{self, Consensus, Follow, SignerLinks},
+    journal::JournalError,
+    listener::{self, Listener},
+    mempool::{self, Mempool, Wake},
+    messages::{
+        network::{Begin, CloseAll, Routes},
+        signer::ReadLog,
+    },
+    metrics::Metrics,
+    signer::Signer,
+    store::{self, Store},
+    sync::{self, Sync},
+    tls::{self, Authority, Credentials, TlsError},
+    verifier::{Verifier, is_committed},
+};
+
+/// Why a node did not start; one line each.
+#[derive(Debug, Error)]
+pub enum StartError {
+    #[error("{key}: {address}: {reason}; is another program using it?")]
+    Port { key: &'static str, address: SocketAddr, reason: io::Error },
+    #[error("data_dir: {0}")]
+    Store(#[from] store::OpenError),
+    #[error("data_dir: {}: {}", .0.display(), .1)]
+    Journal(PathBuf, JournalError),
+    #[error("tls: {0}")]
+    Tls(#[from] TlsError),
+    #[error("{0} cannot be served: {1}")]
+    Serve(&'static str, io::Error),
+    #[error("a part of the node ended while the node was starting: {0}")]
+    Mailbox(#[from] actix::MailboxError),
+}
+
+/// A node that runs.
+pub struct Running {
+    /// Notified when an administrator asks for the node's end.
+    pub stop: Arc<Notify>,
+    pub api: SocketAddr,
+    listener: Addr<Listener>,
+    server: admin::Running,
+    health: health::RunningHealth,
+    arbiters: Vec<Arbiter>,
+}
+
+/// Starts a node. Ports are bound before anything is written to disk but the ledger's lock.
+pub async fn start(settings: Settings) -> Result<Running, StartError> {
+    let Settings { identity: me, genesis, network, key, data_dir, tls, limits, .. } = settings;
+    let bind = |key, address| TcpListener::bind(address).map_err(|reason| StartError::Port { key, address, reason });
+    let genesis = Arc::new(genesis);
+    let store_settings =
+        store::Settings { directory: data_dir.join("ledger"), genesis: genesis.clone(), node: me.clone() };
+    let (writer, reader) = store::open(store_settings)?;
+    let api_socket = bind("api_listen", settings.api_listen)?;
+    let peers_socket = bind("peers_listen", settings.peers_listen)?;
+    let health_socket = bind("health_listen", settings.health_listen)?;
+
+    let (registry, metrics) = (Arc::new(genesis.registry()), Arc::new(Metrics::new()));
+    let authority = Arc::new(Authority::new(registry.organisations.values())?);
+    let credentials = Credentials::from_files(&tls.certificate_path, &tls.key_path)?;
+    let [network_arbiter, mempool_arbiter, consensus_arbiter] = [Arbiter::new(), Arbiter::new(), Arbiter::new()];
+
+    let store = Store::start(writer, Vec::new());
+    let acceptor = tls::api_acceptor(&credentials, &authority)?;
+    let listener_settings = listener::Settings {
+        me: me.clone(),
+        network,
+        registry: registry.clone(),
+        authority: authority.clone(),
+        credentials,
+        head: reader.heads(),
+        metrics: metrics.clone(),
+        limits: listener::Limits::default(),
+    };
+    let listener = Listener::new(listener_settings, peers_socket)?;
+    let listener = Listener::start_in_arbiter(&network_arbiter.handle(), |_| listener);
+    let signer = Signer::open(me.clone(), network, key, &data_dir, listener.clone().recipient())
+        .map_err(|error| StartError::Journal(data_dir.clone(), error))?
+        .start();
+
+    let checks = Verifier::new(me.clone(), network, registry.clone(), is_committed(reader.clone()));
+    let urgent = checks.clone().start(1);
+    let bulk = checks.start(available_parallelism().map_or(1, usize::from));
+
+    let mempool_links = mempool::Links {
+        verifier: bulk.clone().recipient(),
+        signer: signer.clone().recipient(),
+        reader: reader.clone(),
+    };
+    let mempool = Mempool::new(me.clone(), Pool::new(limits.mempool), mempool_links, metrics.clone());
+    let mempool = Mempool::start_in_arbiter(&mempool_arbiter.handle(), |_| mempool);
+
+    let log = signer.send(ReadLog(reader.head().height.next())).await?;
+    let consensus_links = consensus::Links {
+        pick: mempool.clone().recipient(),
+        assemble: mempool.clone().recipient(),
+        mempool: mempool.clone().recipient(),
+        store: store.recipient(),
+        signer: SignerLinks {
+            vote: signer.clone().recipient(),
+            proposal: signer.clone().recipient(),
+            append: signer.clone().recipient(),
+            stamp: signer.clone().recipient(),
+            done: signer.clone().recipient(),
+        },
+        reader: reader.clone(),
+    };
+    let (timeouts, voter, members) = (timeouts(&genesis.timeouts), me.clone(), registry.clone());
+    let shared = metrics.clone();
+    // The core is not `Send`, so the actor that holds it is made where it runs.
+    let consensus = Consensus::start_in_arbiter(&consensus_arbiter.handle(), move |_| {
+        Consensus::new(voter, members, timeouts, consensus_links, log, shared)
+    });
+    mempool.send(Wake(consensus.clone().recipient())).await?;
+
+    let sync_links = sync::Links {
+        consensus: consensus.clone().recipient(),
+        signer: signer.clone().recipient(),
+        reader: reader.clone(),
+    };
+    let sync = Sync::new(sync_links, metrics.clone());
+    let sync = Sync::start_in_arbiter(&network_arbiter.handle(), |_| sync);
+    consensus.send(Follow(sync.clone().recipient())).await?;
+
+    let stop = Arc::new(Notify::new());
+    let verified = reader.clone();
+    let api = Api {
+        ledger: Arc::new(reader),
+        registry: registry.clone(),
+        genesis,
+        me: me.clone(),
+        mempool: MempoolRecipients {
+            submit: mempool.clone().recipient(),
+            find: mempool.clone().recipient(),
+            status: mempool.clone().recipient(),
+        },
+        consensus: consensus.clone().recipient(),
+        peers: listener.clone().recipient(),
+        signer: signer.clone().recipient(),
+        stop: stop.clone(),
+        verify: Arc::new(move || {
+            let height = verified.head().height;
+            let first_bad = store::verify::verify(&verified).err();
+            let first_bad = first_bad.map(|bad| BadBlock { height: bad.height, reason: bad.what });
+            Ok(Verification { height, first_bad })
+        }),
+        metrics: metrics.clone(),
+        limits: admin::Limits { requests: limits.requests, subscribers: limits.subscribers, ..admin::Limits::default() },
+    };
+    let server = admin::start(api, api_socket, acceptor).map_err(|error| StartError::Serve("the API", error))?;
+    let health = health::Health { registry, me, peers: listener.clone().recipient(), metrics };
+    let health = health::start(health, health_socket).map_err(|error| StartError::Serve("health", error))?;
+
+    let routes = Routes {
+        stamp: signer.recipient(),
+        urgent: urgent.recipient(),
+        bulk: bulk.recipient(),
+        pool: mempool.recipient(),
+        consensus: consensus.recipient(),
+        sync: sync.clone().recipient(),
+        changed: sync.recipient(),
+    };
+    listener.send(Begin(routes)).await?;
+    let arbiters = vec![network_arbiter, mempool_arbiter, consensus_arbiter];
+    Ok(Running { stop, api: server.address, listener, server, health, arbiters })
+}
+
+impl Running {
+    /// Ends in the order of the data's flow: no more requests, no more peers, no more rounds. The
+    /// Signer and the Store end, their files flushed, when nobody holds their addresses any more.
+    pub async fn end(self) {
+        self.server.stop().await;
+        if let Err(error) = self.listener.send(CloseAll).await {
+            log::warn!("the connections with other nodes were not closed in order: {error}");
+        }
+        self.health.stop().await;
+        drop(self.listener);
+        for arbiter in self.arbiters {
+            arbiter.stop();
+            // An arbiter that panicked has ended, too, and the panic was reported.
+            let _ended = arbiter.join();
+        }
+    }
+}
+
+/// How long a round waits, from the genesis' three numbers.
+fn timeouts(genesis: &genesis::Timeouts) -> Timeouts {
+    let [propose, vote, delta] = [genesis.propose_ms, genesis.vote_ms, genesis.delta_ms].map(Duration::from_millis);
+    Timeouts {
+        propose,
+        propose_more: 2 * delta,
+        prevote: vote,
+        prevote_more: delta,
+        precommit: vote,
+        precommit_more: delta,
+        rebroadcast: propose + vote,
+        ..Timeouts::default()
+    }
+}

@@ -1,0 +1,9 @@
+//! The API over real TLS connections, in front of a chain in memory and an actor that answers for
+//! the rest of the node.
+
+mod events;
+mod members;
+mod network;
+mod node;
+mod refusals;
+mod transactions;

@@ -1,0 +1,67 @@
+//! Certificate authorities and what they issue.
+
+use minidlt_actors::tls::Credentials;
+use openssl::{
+    asn1::Asn1Time,
+    bn::BigNum,
+    ec::{EcGroup, EcKey},
+    hash::MessageDigest,
+    nid::Nid,
+    pkey::{PKey, Private},
+    rand::rand_bytes,
+    x509::{X509, X509Builder, X509Name, extension::BasicConstraints},
+};
+
+pub struct Ca {
+    certificate: X509,
+    key: PKey<Private>,
+}
+
+impl Ca {
+    pub fn new(organisation: &str) -> Self {
+        let key = key();
+        let mut builder = builder(&format!("{organisation} CA"), organisation, &key);
+        builder.set_issuer_name(&name(&format!("{organisation} CA"), organisation)).unwrap();
+        builder.append_extension(BasicConstraints::new().critical().ca().build().unwrap()).unwrap();
+        builder.sign(&key, MessageDigest::sha256()).unwrap();
+        Self { certificate: builder.build(), key }
+    }
+
+    pub fn pem(&self) -> String {
+        String::from_utf8(self.certificate.to_pem().unwrap()).unwrap()
+    }
+
+    pub fn issue(&self, common_name: &str, organisation: &str) -> Credentials {
+        let key = key();
+        let mut builder = builder(common_name, organisation, &key);
+        builder.set_issuer_name(self.certificate.subject_name()).unwrap();
+        builder.sign(&self.key, MessageDigest::sha256()).unwrap();
+        let certificate = builder.build().to_pem().unwrap();
+        Credentials::from_pem(&certificate, &key.private_key_to_pem_pkcs8().unwrap()).unwrap()
+    }
+}
+
+fn key() -> PKey<Private> {
+    let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+    PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap()
+}
+
+fn name(common_name: &str, organisation: &str) -> X509Name {
+    let mut name = X509Name::builder().unwrap();
+    name.append_entry_by_nid(Nid::COMMONNAME, common_name).unwrap();
+    name.append_entry_by_nid(Nid::ORGANIZATIONNAME, organisation).unwrap();
+    name.build()
+}
+
+fn builder(common_name: &str, organisation: &str, key: &PKey<Private>) -> X509Builder {
+    let mut serial = [0; 8];
+    rand_bytes(&mut serial).unwrap();
+    let mut builder = X509::builder().unwrap();
+    builder.set_version(2).unwrap();
+    builder.set_serial_number(&BigNum::from_slice(&serial).unwrap().to_asn1_integer().unwrap()).unwrap();
+    builder.set_subject_name(&name(common_name, organisation)).unwrap();
+    builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
+    builder.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
+    builder.set_pubkey(key).unwrap();
+    builder
+}

@@ -1,0 +1,275 @@
+//! The network parts of several nodes in one process, on loopback, and what they hear.
+
+use std::{
+    net::TcpListener,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use actix::{Actor, Addr, Context, Handler};
+use minidlt_actors::{
+    listener::{Backoff, Limits, Listener, Settings},
+    messages::{
+        network::{Begin, Class, CloseAll, FromPeer, PeerChanged, Routes},
+        signer::Stamp,
+    },
+    metrics::{ByReason, Metrics, Reason},
+    signer::Signer,
+    tls::{Authority, Credentials},
+    verifier::Verifier,
+};
+use minidlt_protocol::{
+    block::Head,
+    consensus::Wire,
+    crypto::SecretKey,
+    genesis::{Genesis, Timeouts},
+    message::{CheckedConsensus, ConsensusContent, Content, PoolContent, Recipient, SyncContent},
+    registry::{Node, NodeRole, Organisation, Registry, Role, User},
+    types::{Hash, Height, Identity, Round, Timestamp},
+    vote::{ConsensusMode, Phase, SignedVote, Vote},
+};
+use tempfile::TempDir;
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
+
+use crate::certificates::Ca;
+
+/// Longer than anything here takes; only a failing test waits for it.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Quick, but not so that a busy machine breaks them.
+pub fn limits() -> Limits {
+    let backoff = Backoff { least: Duration::from_millis(10), most: Duration::from_millis(100) };
+    Limits { handshake: Duration::from_secs(3), backoff, ..Limits::default() }
+}
+
+pub fn identity(n: usize) -> Identity {
+    format!("node{n}@Org{n}").parse().unwrap()
+}
+
+pub fn key(n: usize) -> SecretKey {
+    SecretKey::from_bytes(&[n as u8 + 1; 32]).unwrap()
+}
+
+/// What a node's actors heard.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Heard {
+    Pool(Identity, PoolContent),
+    Consensus(Identity, CheckedConsensus),
+    Sync(Identity, SyncContent),
+    Changed(Identity, bool),
+}
+
+struct Ear(mpsc::UnboundedSender<Heard>);
+
+impl Actor for Ear {
+    type Context = Context<Self>;
+}
+
+impl Ear {
+    fn hear(&self, heard: Heard) {
+        let _test_over = self.0.send(heard);
+    }
+}
+
+impl Handler<FromPeer<PoolContent>> for Ear {
+    type Result = ();
+    fn handle(&mut self, FromPeer { peer, content }: FromPeer<PoolContent>, _: &mut Self::Context) {
+        self.hear(Heard::Pool(peer, content));
+    }
+}
+
+impl Handler<FromPeer<CheckedConsensus>> for Ear {
+    type Result = ();
+    fn handle(&mut self, FromPeer { peer, content }: FromPeer<CheckedConsensus>, _: &mut Self::Context) {
+        self.hear(Heard::Consensus(peer, content));
+    }
+}
+
+impl Handler<FromPeer<SyncContent>> for Ear {
+    type Result = ();
+    fn handle(&mut self, FromPeer { peer, content }: FromPeer<SyncContent>, _: &mut Self::Context) {
+        self.hear(Heard::Sync(peer, content));
+    }
+}
+
+impl Handler<PeerChanged> for Ear {
+    type Result = ();
+    fn handle(&mut self, PeerChanged { peer, connected }: PeerChanged, _: &mut Self::Context) {
+        self.hear(Heard::Changed(peer, connected));
+    }
+}
+
+/// A genesis of `n` organisations with a node each, and a user of Org0 called `trader`.
+pub struct Network {
+    pub cas: Vec<Ca>,
+    pub genesis: Genesis,
+    sockets: Vec<Option<TcpListener>>,
+}
+
+impl Network {
+    pub fn new(n: usize) -> Self {
+        let cas: Vec<Ca> = (0..n).map(|n| Ca::new(&format!("Org{n}"))).collect();
+        let sockets: Vec<TcpListener> = (0..n).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let organisations = (0..n).map(|n| Organisation { name: identity(n).organisation, ca: cas[n].pem() });
+        let nodes = sockets.iter().enumerate().map(|(n, socket)| Node {
+            name: identity(n).name,
+            organisation: identity(n).organisation,
+            public_key: key(n).public_key(),
+            roles: [NodeRole::Peer, NodeRole::Orderer].into(),
+            address: socket.local_addr().unwrap().to_string(),
+        });
+        let trader = User {
+            name: "trader".parse().unwrap(),
+            organisation: identity(0).organisation,
+            public_key: key(100).public_key(),
+            roles: [Role::Submitter].into(),
+            gateways: [identity(0)].into(),
+        };
+        let genesis = Genesis {
+            network: "test".parse().unwrap(),
+            created: Timestamp::from_millis(1),
+            consensus: ConsensusMode::Bft,
+            timeouts: Timeouts::default(),
+            organisations: organisations.collect(),
+            nodes: nodes.collect(),
+            users: vec![trader],
+            policies: Default::default(),
+        };
+        Self { cas, genesis, sockets: sockets.into_iter().map(Some).collect() }
+    }
+
+    pub fn id(&self) -> Hash {
+        self.genesis.id()
+    }
+
+    pub fn registry(&self) -> Registry {
+        self.genesis.registry()
+    }
+
+    pub fn authority(&self) -> Authority {
+        Authority::new(&self.genesis.organisations).unwrap()
+    }
+
+    pub fn credentials(&self, n: usize) -> Credentials {
+        self.cas[n].issue(identity(n).name.as_str(), identity(n).organisation.as_str())
+    }
+
+    pub fn address(&self, n: usize) -> &str {
+        &self.genesis.nodes[n].address
+    }
+
+    /// Starts node `n`, also again after it was stopped.
+    pub async fn start(&mut self, n: usize, limits: Limits) -> TestNode {
+        let socket = self.sockets[n].take().unwrap_or_else(|| TcpListener::bind(self.address(n)).unwrap());
+        let (metrics, registry, network) = (Arc::new(Metrics::new()), Arc::new(self.registry()), self.id());
+        let (head_sender, head) = watch::channel(head(n as u64));
+        let settings = Settings {
+            me: identity(n),
+            network,
+            registry: registry.clone(),
+            authority: Arc::new(self.authority()),
+            credentials: self.credentials(n),
+            head,
+            metrics: metrics.clone(),
+            limits,
+        };
+        let listener = Listener::new(settings, socket).unwrap().start();
+        let directory = TempDir::new().unwrap();
+        let signer = Signer::open(identity(n), network, key(n), directory.path(), listener.clone().recipient());
+        let signer = signer.unwrap().start();
+        let verifier = Verifier::new(identity(n), network, registry, Arc::new(|_| Ok(false)));
+        let (sender, heard) = mpsc::unbounded_channel();
+        let ear = Ear(sender).start();
+        let routes = Routes {
+            stamp: signer.clone().recipient(),
+            urgent: verifier.clone().start(1).recipient(),
+            bulk: verifier.start(1).recipient(),
+            pool: ear.clone().recipient(),
+            consensus: ear.clone().recipient(),
+            sync: ear.clone().recipient(),
+            changed: ear.recipient(),
+        };
+        listener.send(Begin(routes)).await.unwrap();
+        TestNode { listener, signer, metrics, heard, _head: head_sender, _directory: directory }
+    }
+}
+
+fn head(height: u64) -> Head {
+    Head {
+        height: Height::new(height),
+        hash: Hash::ZERO,
+        created: Timestamp::from_millis(1),
+        results_root: Hash::ZERO,
+        state_root: Hash::ZERO,
+        state_version: 0,
+        transactions: 0,
+    }
+}
+
+pub struct TestNode {
+    pub listener: Addr<Listener>,
+    pub signer: Addr<Signer>,
+    pub metrics: Arc<Metrics>,
+    heard: mpsc::UnboundedReceiver<Heard>,
+    _head: watch::Sender<Head>,
+    _directory: TempDir,
+}
+
+impl TestNode {
+    pub async fn stamp(&self, recipient: Recipient, class: Class, content: Content) {
+        self.signer.send(Stamp { recipient, class, content }).await.unwrap();
+    }
+
+    /// Hears until `wanted` has been; the rest is passed over.
+    pub async fn hear(&mut self, wanted: impl Fn(&Heard) -> bool) -> Heard {
+        let hearing = async {
+            loop {
+                let heard = self.heard.recv().await.expect("the ear lives as long as the node");
+                if wanted(&heard) {
+                    return heard;
+                }
+            }
+        };
+        timeout(PATIENCE, hearing).await.expect("it was never heard")
+    }
+
+    pub async fn hear_change(&mut self, peer: usize, connected: bool) {
+        self.hear(|heard| *heard == Heard::Changed(identity(peer), connected)).await;
+    }
+
+    pub async fn close(&self) {
+        self.listener.send(CloseAll).await.unwrap();
+    }
+
+    pub async fn refused_connection(&self, reason: &str) {
+        counted(&self.metrics.connections_refused, reason).await;
+    }
+
+    pub async fn refused_message(&self, reason: &str) {
+        counted(&self.metrics.messages_refused, reason).await;
+    }
+}
+
+/// Waits until something was counted for `reason`. Counters tell nobody, hence the looking again.
+pub async fn counted(family: &ByReason, reason: &str) {
+    let since = Instant::now();
+    let label = Reason { reason: reason.to_owned() };
+    while family.get_or_create(&label).get() == 0 {
+        assert!(since.elapsed() < PATIENCE, "nothing was counted for {reason:?}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+pub fn gossip(bytes: &[u8]) -> Content {
+    Content::Pool(PoolContent::Gossip(vec![bytes.to_vec().into()]))
+}
+
+/// A prevote of node `voter` for nothing, signed with this key.
+pub fn vote(network: Hash, voter: usize, key: &SecretKey) -> Content {
+    let vote = Vote { phase: Phase::Prevote, height: Height::new(1), round: Round::ZERO, block: None };
+    let signature = key.sign(&vote.digest(&network));
+    Content::Consensus(ConsensusContent::Wire(Wire::Vote(SignedVote { voter: identity(voter), vote, signature })))
+}

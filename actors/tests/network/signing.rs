@@ -1,0 +1,144 @@
+//! The Signer: never two votes where one is allowed, not after a restart either.
+
+use actix::{Actor, Addr, Context, Handler};
+use minidlt_actors::{
+    messages::{
+        network::{Class, Outgoing},
+        signer::{AppendLog, HeightDone, ReadLog, SignProposal, SignVote, Stamp},
+    },
+    signer::Signer,
+};
+use minidlt_protocol::{
+    crypto::Signature,
+    message::{Content, Recipient},
+    types::{Hash, Height, Round},
+    vote::{Phase, Proposal, Vote},
+};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+use crate::cluster::{identity, key};
+
+const NETWORK: Hash = Hash::from_bytes([9; 32]);
+
+struct Outbox(mpsc::UnboundedSender<Outgoing>);
+
+impl Actor for Outbox {
+    type Context = Context<Self>;
+}
+
+impl Handler<Outgoing> for Outbox {
+    type Result = ();
+    fn handle(&mut self, outgoing: Outgoing, _: &mut Self::Context) {
+        self.0.send(outgoing).unwrap();
+    }
+}
+
+struct Desk {
+    signer: Addr<Signer>,
+    sent: mpsc::UnboundedReceiver<Outgoing>,
+    directory: TempDir,
+}
+
+fn open(directory: TempDir) -> Desk {
+    let (sender, sent) = mpsc::unbounded_channel();
+    let outgoing = Outbox(sender).start().recipient();
+    let signer = Signer::open(identity(0), NETWORK, key(0), directory.path(), outgoing).unwrap().start();
+    Desk { signer, sent, directory }
+}
+
+impl Desk {
+    async fn vote(&self, height: u64, round: u32, phase: Phase, block: Option<u8>) -> Option<Signature> {
+        let (height, round) = (Height::new(height), Round::new(round));
+        let block = block.map(|byte| Hash::from_bytes([byte; 32]));
+        self.signer.send(SignVote(Vote { phase, height, round, block })).await.unwrap()
+    }
+
+    async fn propose(&self, height: u64, round: u32, block: u8) -> Option<Signature> {
+        let (height, round, block) = (Height::new(height), Round::new(round), Hash::from_bytes([block; 32]));
+        self.signer.send(SignProposal(Proposal { height, round, polka_round: None, block })).await.unwrap()
+    }
+
+    async fn log(&self, height: u64, entry: &str) {
+        let entries = vec![entry.as_bytes().to_vec()];
+        self.signer.send(AppendLog { height: Height::new(height), entries }).await.unwrap();
+    }
+
+    /// Sends something that must not leave before all of the above is on disk.
+    async fn publish(&mut self) {
+        let stamp = Stamp { recipient: Recipient::All, class: Class::Vote, content: Content::Text("a vote".into()) };
+        self.signer.send(stamp).await.unwrap();
+        assert_eq!(self.sent.recv().await.unwrap().class, Class::Vote);
+    }
+
+    async fn read_log(&self, height: u64) -> Vec<String> {
+        let entries = self.signer.send(ReadLog(Height::new(height))).await.unwrap();
+        entries.into_iter().map(|entry| String::from_utf8(entry).unwrap()).collect()
+    }
+
+    /// Another, on a copy of the files as they are now: as after a crash.
+    fn restart(self) -> Self {
+        let copy = TempDir::new().unwrap();
+        for file in std::fs::read_dir(self.directory.path()).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+        }
+        open(copy)
+    }
+}
+
+#[actix_rt::test]
+async fn a_second_different_vote_is_refused_also_after_a_restart_and_the_same_again_is_not() {
+    use Phase::{Precommit, Prevote};
+    let mut desk = open(TempDir::new().unwrap());
+    let prevote = desk.vote(5, 0, Prevote, Some(1)).await.unwrap();
+    let precommit = desk.vote(5, 0, Precommit, None).await.unwrap();
+    let proposal = desk.propose(5, 1, 3).await.unwrap();
+    desk.publish().await;
+    for _ in 0..2 {
+        assert_eq!(desk.vote(5, 0, Prevote, Some(1)).await, Some(prevote));
+        assert_eq!(desk.vote(5, 0, Prevote, Some(2)).await, None);
+        assert_eq!(desk.vote(5, 0, Prevote, None).await, None);
+        assert_eq!(desk.vote(5, 0, Precommit, None).await, Some(precommit));
+        assert_eq!(desk.vote(5, 0, Precommit, Some(1)).await, None);
+        assert_eq!(desk.propose(5, 1, 3).await, Some(proposal));
+        assert_eq!(desk.propose(5, 1, 4).await, None);
+        assert_eq!(desk.vote(4, 0, Prevote, Some(1)).await, None);
+        desk = desk.restart();
+    }
+    assert!(desk.vote(5, 1, Prevote, Some(2)).await.is_some());
+}
+
+#[actix_rt::test]
+async fn a_height_that_is_done_is_never_signed_for_again() {
+    use Phase::Prevote;
+    let mut desk = open(TempDir::new().unwrap());
+    desk.vote(5, 0, Prevote, Some(1)).await.unwrap();
+    desk.publish().await;
+    desk.signer.send(HeightDone(Height::new(5))).await.unwrap();
+    assert_eq!(desk.vote(5, 0, Prevote, Some(1)).await, None);
+    assert_eq!(desk.vote(5, 3, Prevote, Some(1)).await, None);
+    assert!(desk.vote(6, 0, Prevote, Some(1)).await.is_some());
+    // Before anything of height 6 is on disk, the log is still that of 5: nothing is forgotten.
+    let mut desk = desk.restart();
+    assert_eq!(desk.vote(5, 0, Prevote, Some(2)).await, None);
+    desk.vote(6, 0, Prevote, Some(2)).await.unwrap();
+    desk.publish().await;
+    let desk = desk.restart();
+    assert_eq!(desk.vote(5, 9, Prevote, Some(2)).await, None);
+    assert_eq!(desk.vote(6, 0, Prevote, Some(3)).await, None);
+}
+
+#[actix_rt::test]
+async fn the_log_of_a_height_is_read_back_in_order_and_of_no_other() {
+    let mut desk = open(TempDir::new().unwrap());
+    desk.log(5, "one").await;
+    desk.vote(5, 0, Phase::Prevote, None).await.unwrap();
+    desk.log(5, "two").await;
+    desk.publish().await;
+    desk.log(5, "not published").await;
+    let desk = desk.restart();
+    assert_eq!(desk.read_log(5).await, ["one", "two"]);
+    let desk = desk.restart();
+    assert!(desk.read_log(6).await.is_empty());
+}

@@ -1,0 +1,107 @@
+//! What a node answers, as far as the commands read it. Unknown fields are passed over, so that a
+//! newer node can say more.
+
+use minidlt_protocol::types::{Hash, Height, Identity, Timestamp};
+use serde::{Deserialize, de::IgnoredAny};
+
+use super::error::Problem;
+
+/// `GET /v1/status`
+#[derive(Debug, Clone, Deserialize)]
+pub struct Status {
+    pub node: Identity,
+    pub network: Network,
+    pub consensus: Consensus,
+    pub height: Height,
+    pub head: Hash,
+    pub created: Timestamp,
+    #[serde(default)]
+    pub peers: Vec<Peer>,
+    pub mempool: Mempool,
+    pub uptime_s: u64,
+    pub version: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Network {
+    pub name: String,
+    pub id: Hash,
+}
+
+/// Where the agreement on the next block stands.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Consensus {
+    pub mode: String,
+    pub height: Height,
+    pub round: u32,
+    #[serde(default)]
+    pub accepted_by: Vec<Identity>,
+    #[serde(default)]
+    pub missing: Vec<Identity>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Peer {
+    pub name: String,
+    pub organisation: String,
+    pub address: String,
+    pub state: String,
+    pub height: Option<Height>,
+    pub last_error: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Mempool {
+    pub transactions: u64,
+    pub bytes: u64,
+}
+
+/// A block, without what is in its transactions.
+#[derive(Debug, Clone, Deserialize)]
+pub struct BlockSummary {
+    pub height: Height,
+    pub hash: Hash,
+    pub created: Timestamp,
+    /// Nobody proposed block 0.
+    pub proposer: Option<Identity>,
+    #[serde(default)]
+    pub content: Vec<IgnoredAny>,
+}
+
+/// One frame of the stream of events with `view=ids`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct CommittedIds {
+    pub created: Timestamp,
+    pub ids: Vec<Hash>,
+}
+
+/// `POST /v1/transactions` with many: one entry for each, in the order they were sent.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Submitted {
+    pub transactions: Vec<SubmittedEntry>,
+}
+
+/// Either `status` or `problem` is there.
+#[derive(Debug, Clone, Deserialize)]
+pub struct SubmittedEntry {
+    pub status: Option<State>,
+    pub problem: Option<Problem>,
+}
+
+/// Where a transaction stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    Pending,
+    Committed,
+    Rejected,
+    Dumped,
+}
+
+/// `GET /v1/transactions/{id}`
+#[derive(Debug, Clone, Deserialize)]
+pub struct TransactionStatus {
+    pub status: State,
+    #[serde(default)]
+    pub missing: Vec<Identity>,
+}

@@ -1,0 +1,188 @@
+//! One node, as its API shows it. Connections are kept and shared by all clones.
+
+use std::{fmt, rc::Rc, str::FromStr, time::Duration};
+
+use awc::{
+    Client, ClientRequest, ClientResponse, Connector,
+    http::{
+        StatusCode, Uri,
+        header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER},
+    },
+};
+use minidlt_config::user::is_node_url;
+use minidlt_protocol::types::{Hash, Height};
+use openssl::ssl::SslConnector;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{
+    answers::{Status, Submitted, TransactionStatus},
+    error::{ClientError, Problem},
+};
+
+/// Until a connection stands.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Until an answer begins; more than a busy node needs for a full batch.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Largest answer read: a page of blocks is at most 8 MiB of content, which JSON may multiply.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+
+/// The root of a node's API, `https://HOST:PORT`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeUrl(Rc<str>);
+
+impl FromStr for NodeUrl {
+    type Err = ClientError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if is_node_url(text) && text.parse::<Uri>().is_ok() {
+            Ok(Self(text.trim_end_matches('/').into()))
+        } else {
+            Err(ClientError::Url(text.into()))
+        }
+    }
+}
+
+impl fmt::Display for NodeUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An HTTP client for any number of nodes.
+pub fn http_client(tls: SslConnector) -> Client {
+    let connector = Connector::new().openssl(tls).timeout(CONNECT_TIMEOUT);
+    Client::builder().connector(connector).timeout(ANSWER_TIMEOUT).disable_redirects().finish()
+}
+
+/// One node.
+#[derive(Clone)]
+pub struct NodeClient {
+    http: Client,
+    url: NodeUrl,
+}
+
+impl NodeClient {
+    pub fn new(http: Client, url: NodeUrl) -> Self {
+        Self { http, url }
+    }
+
+    pub fn url(&self) -> &NodeUrl {
+        &self.url
+    }
+
+    pub(super) fn http(&self) -> &Client {
+        &self.http
+    }
+
+    pub async fn status(&self) -> Result<Status, ClientError> {
+        self.get("/v1/status").await
+    }
+
+    pub async fn raw_status(&self) -> Result<Value, ClientError> {
+        self.get("/v1/status").await
+    }
+
+    /// `which` is a height, a hash or `latest`.
+    pub async fn block<T: DeserializeOwned>(&self, which: &str) -> Result<T, ClientError> {
+        self.get(&format!("/v1/blocks/{which}")).await
+    }
+
+    /// `{blocks: […], next}`
+    pub async fn blocks(&self, from: Option<Height>, limit: usize) -> Result<Value, ClientError> {
+        let from = from.map(|from| format!("from={from}&")).unwrap_or_default();
+        self.get(&format!("/v1/blocks?{from}limit={limit}")).await
+    }
+
+    /// Hands in a CBOR sequence of signed transactions.
+    pub async fn submit(&self, sequence: Vec<u8>) -> Result<Submitted, ClientError> {
+        let request = self.http.post(self.address("/v1/transactions"));
+        let request = request.insert_header((CONTENT_TYPE, "application/cbor-seq"));
+        let (response, body) = self.exchange(request, sequence).await?;
+        // A node that refuses each of them still says so one by one, under the first one's status.
+        match self.json(&body) {
+            Ok(submitted) => Ok(submitted),
+            Err(unexpected) if response.status().is_success() => Err(unexpected),
+            Err(_) => Err(self.refusal(&response, &body)),
+        }
+    }
+
+    pub async fn transaction(&self, id: &Hash) -> Result<TransactionStatus, ClientError> {
+        self.get(&format!("/v1/transactions/{id}")).await
+    }
+
+    /// The receipt's own text, byte for byte.
+    pub async fn receipt(&self, id: &Hash) -> Result<String, ClientError> {
+        let request = self.http.get(self.address(&format!("/v1/transactions/{id}/receipt")));
+        let body = self.answer(request, Vec::new()).await?;
+        String::from_utf8(body).map_err(|_| self.unexpected("a receipt that is not UTF-8 text"))
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        let body = self.answer(self.http.get(self.address(path)), Vec::new()).await?;
+        self.json(&body)
+    }
+
+    fn address(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
+    async fn answer(&self, request: ClientRequest, body: Vec<u8>) -> Result<Vec<u8>, ClientError> {
+        let (response, body) = self.exchange(request, body).await?;
+        if response.status().is_success() { Ok(body) } else { Err(self.refusal(&response, &body)) }
+    }
+
+    async fn exchange(&self, request: ClientRequest, body: Vec<u8>) -> Result<(ClientResponse, Vec<u8>), ClientError> {
+        let request = request.insert_header((ACCEPT, "application/json, application/problem+json"));
+        let mut response = request.send_body(body).await.map_err(|error| self.unreachable(error))?;
+        let bytes = response.body().limit(MAX_ANSWER_BYTES).await.map_err(|error| self.unreachable(error))?;
+        Ok((response, bytes.to_vec()))
+    }
+
+    fn refusal(&self, response: &ClientResponse, body: &[u8]) -> ClientError {
+        let status = response.status();
+        let problem = problem_of(status, body);
+        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        ClientError::Refused { url: self.url.to_string(), problem, retry_after: retry_after.map(Duration::from_secs) }
+    }
+
+    fn json<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, ClientError> {
+        serde_json::from_slice(body).map_err(|error| self.unexpected(&error.to_string()))
+    }
+
+    fn unexpected(&self, what: &str) -> ClientError {
+        ClientError::Unexpected { url: self.url.to_string(), what: what.into() }
+    }
+
+    fn unreachable(&self, reason: impl fmt::Display) -> ClientError {
+        ClientError::Unreachable { url: self.url.to_string(), reason: reason.to_string() }
+    }
+}
+
+fn problem_of(status: StatusCode, body: &[u8]) -> Problem {
+    let fallback = || Problem::of_status(status.as_u16(), status.canonical_reason().unwrap_or("refused"));
+    let mut problem: Problem = serde_json::from_slice(body).unwrap_or_else(|_| fallback());
+    problem.status = status.as_u16();
+    problem
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_root_of_an_https_address_is_taken() {
+        assert_eq!("https://localhost:3401/".parse::<NodeUrl>().unwrap().to_string(), "https://localhost:3401");
+        for bad in ["localhost:3401", "http://localhost:3401", "https://h/v1", "https://h?x=1", "https://u:p@h", ""] {
+            assert!(bad.parse::<NodeUrl>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_error_without_a_problem_document_still_reads_well() {
+        assert_eq!(problem_of(StatusCode::NOT_FOUND, b"<html>").to_string(), "Not Found (status 404)");
+        let body = br#"{"type":"urn:minidlt:problem:not-found","title":"Not found","detail":"no block 9"}"#;
+        let problem = problem_of(StatusCode::NOT_FOUND, body);
+        assert_eq!((problem.kind(), problem.status), ("not-found", 404));
+    }
+}

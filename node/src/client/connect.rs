@@ -1,0 +1,93 @@
+//! The flags that say who asks which nodes, shared by all commands that talk to a network.
+
+use std::path::{Path, PathBuf};
+
+use minidlt_config::user::{self, UserSettings};
+use minidlt_protocol::types::Hash;
+
+use super::{
+    answers::Status,
+    api::{NodeClient, NodeUrl, http_client},
+    error::ClientError,
+    tls,
+};
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct Connect {
+    /// Directory of the user who asks
+    #[arg(long = "as", value_name = "DIR/users/NAME")]
+    pub user: PathBuf,
+    /// PEM file of the authorities that nodes' certificates must come from [default: the ca.crt of the user's network]
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct ConnectNode {
+    #[command(flatten)]
+    pub connect: Connect,
+    /// The node to ask, https://HOST:PORT [default: the first of the user's own that answers]
+    #[arg(long, value_name = "URL")]
+    pub node: Option<String>,
+}
+
+/// A user, and the nodes it talks to.
+pub struct Session {
+    pub user: UserSettings,
+    pub nodes: Vec<NodeClient>,
+}
+
+impl Connect {
+    /// With just these nodes, or with the user's own where none are given.
+    pub fn session(&self, urls: &[String]) -> Result<Session, ClientError> {
+        open(&self.user, self.ca.as_deref(), urls)
+    }
+}
+
+impl ConnectNode {
+    pub fn session(&self) -> Result<Session, ClientError> {
+        self.connect.session(self.node.as_slice())
+    }
+
+    /// The node given, or the first of the user's own that answers.
+    pub async fn node(&self) -> Result<NodeClient, ClientError> {
+        self.session()?.first_alive().await.map(|(node, _)| node)
+    }
+}
+
+impl Session {
+    /// The first node that answers, and where it stands.
+    pub async fn first_alive(&self) -> Result<(NodeClient, Status), ClientError> {
+        let mut last = ClientError::Usage("no node to talk to; give one with --node https://HOST:PORT".into());
+        for node in &self.nodes {
+            match node.status().await {
+                Ok(status) => {
+                    check_network(node, &status.network.id, &self.user)?;
+                    return Ok((node.clone(), status));
+                }
+                Err(error @ ClientError::Unreachable { .. }) => last = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last)
+    }
+}
+
+/// Opens a session as the user of a directory.
+pub fn open(directory: &Path, ca: Option<&Path>, urls: &[String]) -> Result<Session, ClientError> {
+    let user = user::load(directory)?;
+    user.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    let http = http_client(tls::connector(&user, ca)?);
+    let urls = if urls.is_empty() { &user.nodes } else { urls };
+    let urls: Vec<NodeUrl> = urls.iter().map(|url| url.parse()).collect::<Result<_, _>>()?;
+    let nodes = urls.into_iter().map(|url| NodeClient::new(http.clone(), url)).collect();
+    Ok(Session { user, nodes })
+}
+
+fn check_network(node: &NodeClient, theirs: &Hash, user: &UserSettings) -> Result<(), ClientError> {
+    if *theirs == user.network {
+        return Ok(());
+    }
+    let (theirs, ours) = (theirs.to_string(), user.network.to_string());
+    Err(ClientError::OtherNetwork { url: node.url().to_string(), theirs, ours })
+}

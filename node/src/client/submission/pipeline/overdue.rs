@@ -1,0 +1,88 @@
+//! What is done now and then about transactions that nothing was heard of.
+
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
+use minidlt_protocol::types::{Hash, Timestamp};
+
+use super::{Pipeline, Tally};
+use crate::client::{
+    answers::{State, TransactionStatus},
+    error::ClientError,
+    time,
+};
+
+/// After so long without being committed a transaction is asked about.
+const STALE: Duration = Duration::from_secs(10);
+/// After so long past its expiry a transaction nobody decides on is given up as undecided.
+const UNDECIDED_MILLIS: u64 = 60_000;
+
+impl Pipeline<'_> {
+    pub(super) fn on_tick(&mut self) {
+        let Tally { signed, accepted, committed, .. } = self.outcome.tally;
+        if self.options.wait {
+            self.progress.update(committed, signed, &format!("committed, {accepted} accepted"));
+            self.settle_expired();
+            self.ask_about_stale();
+        } else {
+            self.progress.update(accepted, signed, "accepted");
+        }
+    }
+
+    /// A block after their expiry is committed, and they were in none up to it.
+    fn settle_expired(&mut self) {
+        let (ledger, now) = (self.ledger_time, time::now());
+        let past =
+            |at: Timestamp| self.waiting.values().filter(move |w| w.prepared.expires < at).map(|w| w.prepared.id);
+        let dumped: Vec<Hash> = past(ledger).collect();
+        let given_up: Vec<Hash> = past(now.minus_millis(UNDECIDED_MILLIS)).collect();
+        dumped.iter().for_each(|id| self.dumped(id));
+        for id in &given_up {
+            if let Some(waiting) = self.remove(id) {
+                self.outcome.tally.undecided += waiting.prepared.records as u64;
+            }
+        }
+    }
+
+    fn ask_about_stale(&mut self) {
+        if self.last_news.elapsed() < STALE || !self.question.is_empty() {
+            return;
+        }
+        let stale = self.waiting.values().filter_map(|w| Some((w.accepted?, w.prepared.id))).min();
+        let (Some((_, id)), Some(node)) = (stale, self.nodes.get(self.at).cloned()) else { return };
+        self.last_news = Instant::now();
+        self.question.push(async move { (id, node.transaction(&id).await) }.boxed_local());
+    }
+
+    pub(super) fn on_status(&mut self, id: &Hash, answer: Result<TransactionStatus, ClientError>) {
+        match answer {
+            Ok(status) => match status.status {
+                State::Committed => self.committed(id),
+                State::Dumped => self.dumped(id),
+                State::Rejected => self.rejected(id, None),
+                State::Pending => self.say_missing(&status),
+            },
+            // A node that was started anew has forgotten what waited; the same bytes go out again.
+            Err(error) if error.problem_kind() == Some("not-found") => {
+                let lost = self.waiting.values().filter(|w| w.accepted.is_some_and(|at| at.elapsed() > STALE));
+                let lost: Vec<Hash> = lost.map(|w| w.prepared.id).collect();
+                self.progress
+                    .note(&format!("{} transactions were forgotten by the node; sending them again", lost.len()));
+                self.ready.extend(lost);
+            }
+            Err(error) => {
+                self.progress.note(&format!("{error}; trying again"));
+                self.at = (self.at + 1) % self.nodes.len().max(1);
+            }
+        }
+    }
+
+    fn say_missing(&mut self, status: &TransactionStatus) {
+        let names: Vec<String> = status.missing.iter().map(ToString::to_string).collect();
+        let missing = if names.is_empty() { String::new() } else { format!("(missing: {})", names.join(", ")) };
+        if missing != self.last_missing {
+            self.progress.note(&format!("still waiting for {} transactions {missing}", self.waiting.len()));
+            self.last_missing = missing;
+        }
+    }
+}

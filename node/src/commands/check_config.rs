@@ -1,0 +1,37 @@
+//! `minidlt check-config`: would this node start, could this user submit?
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
+
+use clap::Args;
+use minidlt_config::user::{self, USER_FILE};
+
+use super::{Failure, flags::NodeFlags};
+
+/// Check a node's or user's directory: files, keys, certificates and genesis.
+#[derive(Args)]
+pub struct CheckConfig {
+    /// Such as DIR/node0 or DIR/users/admin.
+    path: PathBuf,
+    #[command(flatten)]
+    flags: NodeFlags,
+}
+
+impl CheckConfig {
+    pub fn run(self) -> Result<(), Failure> {
+        let (identity, genesis, warnings) = if self.path.join(USER_FILE).exists() {
+            let user = user::load(&self.path)?;
+            (user.identity, user.genesis, user.warnings)
+        } else {
+            let node = minidlt_config::load(&self.path, self.flags.into())?;
+            (node.identity, node.genesis, node.warnings)
+        };
+        for warning in warnings {
+            eprintln!("minidlt: warning: {warning}");
+        }
+        writeln!(io::stdout(), "ok: {identity} of network {}, genesis {}", genesis.network, genesis.id())?;
+        Ok(())
+    }
+}

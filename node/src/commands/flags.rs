@@ -1,0 +1,34 @@
+//! The flags that lie over a node's file, for every command that reads one.
+
+use clap::Args;
+use minidlt_config::Flags;
+
+#[derive(Args)]
+#[command(next_help_heading = "Over the node file")]
+pub struct NodeFlags {
+    /// The genesis file.
+    #[arg(long, value_name = "FILE")]
+    genesis: Option<String>,
+    /// Where the ledger is kept.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Where to listen for peers.
+    #[arg(long, value_name = "IP:PORT")]
+    peers_listen: Option<String>,
+    /// Where to serve the API.
+    #[arg(long, value_name = "IP:PORT")]
+    api_listen: Option<String>,
+    /// Where to serve health and metrics; loopback only.
+    #[arg(long, value_name = "IP:PORT")]
+    health_listen: Option<String>,
+    /// off, error, warn, info, debug or trace.
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+impl From<NodeFlags> for Flags {
+    fn from(flags: NodeFlags) -> Self {
+        let NodeFlags { genesis, data_dir, peers_listen, api_listen, health_listen, log_level } = flags;
+        Self { genesis, data_dir, peers_listen, api_listen, health_listen, log_level }
+    }
+}

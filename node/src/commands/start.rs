@@ -1,0 +1,82 @@
+//! `minidlt start`: runs a node until it is told to end, by SIGINT, SIGTERM or the API.
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process,
+};
+
+use actix_rt::{
+    System,
+    signal::unix::{SignalKind, signal},
+};
+use clap::Args;
+use log::{LevelFilter, info, warn};
+use minidlt_actors::wiring;
+use minidlt_config::Settings;
+
+use super::{Failure, flags::NodeFlags};
+
+/// Run a node.
+#[derive(Args)]
+pub struct Start {
+    /// The node's directory, such as DIR/node0.
+    path: PathBuf,
+    #[command(flatten)]
+    flags: NodeFlags,
+}
+
+impl Start {
+    pub fn run(self) -> Result<(), Failure> {
+        let settings = minidlt_config::load(&self.path, self.flags.into())?;
+        log_to_stderr(settings.log_level);
+        abort_on_panic();
+        settings.warnings.iter().for_each(|warning| warn!("{warning}"));
+        System::new().block_on(serve(settings))
+    }
+}
+
+async fn serve(settings: Settings) -> Result<(), Failure> {
+    let (me, network) = (settings.identity.clone(), settings.genesis.network.clone());
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let node = wiring::start(settings).await.map_err(Failure::usage)?;
+    info!("{me} of network {network} serves its API at https://{}", node.api);
+    let stop = node.stop.clone();
+    let why = tokio::select! {
+        _ = interrupt.recv() => "SIGINT",
+        _ = terminate.recv() => "SIGTERM",
+        () = stop.notified() => "an administrator",
+    };
+    info!("stopping, as told by {why}");
+    node.end().await;
+    info!("stopped");
+    Ok(())
+}
+
+/// One line an event, to standard error. The level can be changed while the node runs, so the
+/// logger passes everything that the `log` crate's own limit lets through.
+fn log_to_stderr(level: LevelFilter) {
+    env_logger::Builder::new()
+        .filter_level(LevelFilter::Trace)
+        .filter_module("arc_malachitebft", LevelFilter::Warn)
+        .filter_module("informalsystems_malachitebft", LevelFilter::Warn)
+        .filter_module("actix_server", LevelFilter::Warn)
+        .filter_module("actix_http", LevelFilter::Warn)
+        .filter_module("h2", LevelFilter::Warn)
+        .filter_module("mio", LevelFilter::Warn)
+        .format_target(false)
+        .format_timestamp_millis()
+        .init();
+    log::set_max_level(level);
+}
+
+/// A panic in any thread ends the process: a node with a part missing is worse than none.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        let _nothing_left_to_do = io::stderr().flush();
+        process::abort();
+    }));
+}

@@ -1,0 +1,93 @@
+//! Laying out a network: every key, certificate and file its nodes and users start from.
+//!
+//! Everything is written to a sibling directory that is renamed at the end, so that a network is
+//! there whole or not at all.
+//!
+//! ```text
+//! DIR/genesis.yaml  DIR/ca.crt                        public, the same for everybody
+//! DIR/organisations/Org01/{ca.crt,ca.key}             an organisation's authority
+//! DIR/node0/{config.yaml,node.key,tls.crt,tls.key,data/}
+//! DIR/users/admin/{user.yaml,user.key,tls.crt,tls.key,tls.p12}
+//! ```
+
+mod certificates;
+mod directory;
+mod genesis;
+mod members;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use minidlt_config::network::Network;
+use minidlt_protocol::{
+    genesis::{Genesis, GenesisError},
+    types::{InvalidName, Timestamp},
+};
+use thiserror::Error;
+
+use certificates::Authority;
+use directory::Staging;
+pub use directory::write_private;
+
+/// The password of every `tls.p12`, documented: browsers want one, and the file is its owner's alone.
+pub const P12_PASSWORD: &str = "minidlt";
+
+/// Why a network was not laid out.
+#[derive(Debug, Error)]
+pub enum InitError {
+    #[error("{} is there already and not empty; choose another directory or remove it", .0.display())]
+    Exists(PathBuf),
+    #[error("{} names no directory; give it a name", .0.display())]
+    NoName(PathBuf),
+    #[error("{} cannot be written: {error}", path.display())]
+    Io { path: PathBuf, error: io::Error },
+    #[error("OpenSSL failed: {0}")]
+    Openssl(#[from] openssl::error::ErrorStack),
+    #[error("cannot be written as YAML: {0}")]
+    Yaml(#[from] serde_yaml::Error),
+    #[error("this network cannot be: {0}")]
+    Genesis(#[from] GenesisError),
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+}
+
+/// Writes `network` to `dir`, which must not exist or be empty.
+pub fn lay_out(network: &Network, dir: &Path) -> Result<Genesis, InitError> {
+    let staging = Staging::new(dir)?;
+    let mut authorities = Vec::with_capacity(network.organisations.len());
+    let mut bundle = Vec::new();
+    for organisation in &network.organisations {
+        let authority = Authority::new(organisation)?;
+        let at = format!("organisations/{organisation}");
+        staging.private_directory(&at)?;
+        staging.public(&format!("{at}/ca.crt"), &authority.certificate_pem()?)?;
+        staging.private(&format!("{at}/ca.key"), &authority.key_pem()?)?;
+        bundle.extend(authority.certificate_pem()?);
+        authorities.push(authority);
+    }
+    staging.public("ca.crt", &bundle)?;
+
+    let members = members::Members { network, authorities: &authorities, staging: &staging };
+    let node_keys = members.write_nodes()?;
+    let user_keys = members.write_users()?;
+
+    let genesis = genesis::assemble(network, &authorities, &node_keys, &user_keys, now())?;
+    genesis.check()?;
+    let text = serde_yaml::to_string(&genesis)?;
+    let head = "# Block 0, the same on every node: its content's hash is the network's id.\n";
+    staging.public("genesis.yaml", [head, &text].concat().as_bytes())?;
+    staging.publish()?;
+    Ok(genesis)
+}
+
+/// A clock before 1970 is no clock: the epoch will do.
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,179 @@
+use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt};
+
+use minidlt_config::{Flags, network::Local, user};
+use minidlt_protocol::{registry::Policy, vote::ConsensusMode};
+use openssl::{
+    nid::Nid,
+    pkcs12::Pkcs12,
+    pkey::PKey,
+    stack::Stack,
+    x509::{X509, X509StoreContext, store::X509StoreBuilder},
+};
+
+use super::*;
+
+fn local(nodes: usize) -> Network {
+    Network::local(Local { nodes, consensus: ConsensusMode::Bft, base_port: 3401 }).unwrap()
+}
+
+fn mode(path: &Path) -> u32 {
+    path.metadata().unwrap().permissions().mode() & 0o777
+}
+
+/// Every path below `at`, relative to `root`.
+fn list(root: &Path, at: &Path, found: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(at).unwrap() {
+        let path = entry.unwrap().path();
+        found.insert(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
+        if path.is_dir() {
+            list(root, &path, found);
+        }
+    }
+}
+
+#[test]
+fn exactly_the_promised_files_are_written_with_their_modes() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("network");
+    lay_out(&local(2), &dir).unwrap();
+    let mut found = BTreeSet::new();
+    list(&dir, &dir, &mut found);
+    let mut expected: BTreeSet<String> = ["genesis.yaml", "ca.crt", "organisations", "users"].map(str::to_owned).into();
+    let parts = [
+        (vec!["organisations/Org01", "organisations/Org02"], vec!["ca.crt", "ca.key"]),
+        (vec!["node0", "node1"], vec!["config.yaml", "node.key", "tls.crt", "tls.key", "data"]),
+        (
+            vec!["users/admin", "users/admin-Org02", "users/trader"],
+            vec!["user.yaml", "user.key", "tls.crt", "tls.key", "tls.p12"],
+        ),
+    ];
+    for (directories, files) in parts {
+        for directory in directories {
+            expected.insert(directory.to_owned());
+            expected.extend(files.iter().map(|file| format!("{directory}/{file}")));
+        }
+    }
+    assert_eq!(found, expected);
+    for path in found {
+        let at = dir.join(&path);
+        let private = path.ends_with(".key") || path.ends_with(".p12");
+        match (at.is_dir(), private) {
+            (true, _) if path == "organisations" || path == "users" => assert_eq!(mode(&at) & 0o700, 0o700, "{path}"),
+            (true, _) => assert_eq!(mode(&at), 0o700, "{path}"),
+            (false, true) => assert_eq!(mode(&at), 0o600, "{path}"),
+            (false, false) => assert_eq!(mode(&at) & 0o600, 0o600, "{path}"),
+        }
+    }
+    let left: Vec<_> = fs::read_dir(parent.path()).unwrap().collect();
+    assert_eq!(left.len(), 1, "the staging directory is gone");
+}
+
+#[test]
+fn every_node_and_user_loads_without_a_warning() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("network");
+    let genesis = lay_out(&local(4), &dir).unwrap();
+    for node in &genesis.nodes {
+        let settings = minidlt_config::load(&dir.join(node.name.as_str()), Flags::default()).unwrap();
+        assert_eq!((settings.identity, settings.network), (node.identity(), genesis.id()));
+        assert_eq!(settings.peers_listen.to_string(), node.address);
+        assert_eq!(settings.warnings, Vec::<String>::new());
+    }
+    for member in &genesis.users {
+        let settings = user::load(&dir.join("users").join(member.name.as_str())).unwrap();
+        assert_eq!((settings.identity, settings.network), (member.identity(), genesis.id()));
+        assert_eq!(settings.key.public_key(), member.public_key);
+        assert_eq!(settings.warnings, Vec::<String>::new());
+    }
+    let trader = user::load(&dir.join("users/trader")).unwrap();
+    let ports = [3401, 3411, 3421, 3431].map(|port| format!("https://127.0.0.1:{port}"));
+    assert_eq!(trader.nodes, ports);
+    let majority = |policy: &Policy| matches!(policy, Policy::AtLeast { at_least: 3, of } if of.len() == 4);
+    assert!(genesis.policies.len() == 2 && genesis.policies.values().all(majority));
+}
+
+#[test]
+fn keys_are_of_the_curves_that_tools_expect() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("network");
+    lay_out(&local(1), &dir).unwrap();
+    let keys = [
+        ("node0/node.key", Nid::SECP256K1),
+        ("users/admin/user.key", Nid::SECP256K1),
+        ("node0/tls.key", Nid::X9_62_PRIME256V1),
+        ("users/admin/tls.key", Nid::X9_62_PRIME256V1),
+        ("organisations/Org01/ca.key", Nid::X9_62_PRIME256V1),
+    ];
+    for (path, curve) in keys {
+        let pem = fs::read(dir.join(path)).unwrap();
+        assert!(pem.starts_with(b"-----BEGIN PRIVATE KEY-----"), "{path} is PKCS#8");
+        let key = PKey::private_key_from_pem(&pem).unwrap();
+        assert_eq!(key.ec_key().unwrap().group().curve_name(), Some(curve), "{path}");
+    }
+    let bundle = Pkcs12::from_der(&fs::read(dir.join("users/admin/tls.p12")).unwrap()).unwrap();
+    let bundle = bundle.parse2(P12_PASSWORD).unwrap();
+    let certificate = X509::from_pem(&fs::read(dir.join("users/admin/tls.crt")).unwrap()).unwrap();
+    assert_eq!(bundle.cert.unwrap().to_der().unwrap(), certificate.to_der().unwrap());
+    assert!(bundle.pkey.is_some() && bundle.ca.unwrap().len() == 1);
+}
+
+#[test]
+fn certificates_verify_by_their_own_authority_only_and_name_their_hosts() {
+    let parent = tempfile::tempdir().unwrap();
+    let (dir, file) = (parent.path().join("network"), parent.path().join("network.yaml"));
+    let text =
+        "organisations: [A, B]\nnodes:\n- {organisation: A, host: a.example}\n- {organisation: B, host: 192.0.2.7}\n";
+    fs::write(&file, text).unwrap();
+    let network = Network::load(&file, None, 3401).unwrap();
+    lay_out(&network, &dir).unwrap();
+    let certificate = |path: &str| X509::from_pem(&fs::read(dir.join(path)).unwrap()).unwrap();
+    let verifies = |leaf: &str, authority: &str| {
+        let mut store = X509StoreBuilder::new().unwrap();
+        store.add_cert(certificate(authority)).unwrap();
+        let (store, chain) = (store.build(), Stack::new().unwrap());
+        let mut context = X509StoreContext::new().unwrap();
+        context.init(&store, &certificate(leaf), &chain, |context| context.verify_cert()).unwrap()
+    };
+    for (leaf, own, other) in [("node0", "A", "B"), ("node1", "B", "A"), ("users/admin-B", "B", "A")] {
+        let leaf = format!("{leaf}/tls.crt");
+        assert!(verifies(&leaf, &format!("organisations/{own}/ca.crt")), "{leaf}");
+        assert!(!verifies(&leaf, &format!("organisations/{other}/ca.crt")), "{leaf}");
+    }
+    let names = |path: &str| -> Vec<String> {
+        let names = certificate(path).subject_alt_names().unwrap();
+        let text = |name: &openssl::x509::GeneralNameRef| {
+            name.dnsname().map(str::to_owned).unwrap_or_else(|| format!("{:?}", name.ipaddress().unwrap()))
+        };
+        names.iter().map(text).collect()
+    };
+    assert_eq!(names("node0/tls.crt"), ["localhost", "[127, 0, 0, 1]", "a.example"]);
+    assert_eq!(names("node1/tls.crt"), ["localhost", "[127, 0, 0, 1]", "[192, 0, 2, 7]"]);
+    let bundle = X509::stack_from_pem(&fs::read(dir.join("ca.crt")).unwrap()).unwrap();
+    assert_eq!(bundle.len(), 2);
+    for node in ["node0", "node1"] {
+        minidlt_config::load(&dir.join(node), Flags::default()).unwrap();
+    }
+}
+
+#[test]
+fn a_network_that_is_there_is_left_alone() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("network");
+    lay_out(&local(1), &dir).unwrap();
+    let before = fs::read(dir.join("genesis.yaml")).unwrap();
+    assert!(matches!(lay_out(&local(1), &dir), Err(InitError::Exists(path)) if path == dir));
+    assert_eq!(fs::read(dir.join("genesis.yaml")).unwrap(), before);
+    let empty = parent.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    lay_out(&local(1), &empty).unwrap();
+}
+
+#[test]
+fn what_is_dropped_before_it_is_published_leaves_nothing() {
+    let parent = tempfile::tempdir().unwrap();
+    let staging = Staging::new(&parent.path().join("network")).unwrap();
+    staging.private_directory("node0").unwrap();
+    staging.private("node0/node.key", b"secret").unwrap();
+    drop(staging);
+    assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
+}

@@ -1,0 +1,12 @@
+//! The rules all nodes share, each refusal reached, and each tried with random input.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod blocks;
+mod genesis;
+mod mempool;
+mod messages;
+mod receipts;
+mod state;
+mod transactions;

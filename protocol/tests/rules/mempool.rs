@@ -1,0 +1,202 @@
+//! The mempool against a model so plain that it is plainly right.
+
+use std::sync::LazyLock;
+
+use minidlt_protocol::{
+    block::SharedTransaction,
+    limits::{MAX_BLOCK_BYTES, MAX_BLOCK_TRANSACTIONS, MEMPOOL_USER_SHARE},
+    mempool::{Bounds, Mempool},
+    transaction::{Refusal, SignedTransaction},
+    types::{Hash, Timestamp},
+};
+use proptest::prelude::*;
+
+use crate::common::{ADMIN, BROKER, NOW, Network, TRADER, key};
+
+/// What waits, oldest first, and nothing else.
+struct Model {
+    bounds: Bounds,
+    waiting: Vec<SharedTransaction>,
+}
+
+impl Model {
+    fn bytes(&self) -> usize {
+        self.waiting.iter().map(|t| t.size()).sum()
+    }
+
+    fn insert(&mut self, transaction: &SharedTransaction, now: Timestamp) -> Result<(), &'static str> {
+        transaction.check_time(now).map_err(|refusal| refusal.kind())?;
+        let own = || self.waiting.iter().filter(|t| t.author == transaction.author);
+        let own_bytes: usize = own().map(|t| t.size()).sum();
+        if self.waiting.iter().any(|t| t.id == transaction.id) {
+            return Err("already-pending");
+        }
+        if self.waiting.len() + 1 > self.bounds.transactions || self.bytes() + transaction.size() > self.bounds.bytes {
+            return Err("mempool-full");
+        }
+        // A share is a part of the whole, rounded up.
+        if own().count() >= self.bounds.transactions.div_ceil(MEMPOOL_USER_SHARE)
+            || own_bytes + transaction.size() > self.bounds.bytes.div_ceil(MEMPOOL_USER_SHARE)
+        {
+            return Err("user-share-full");
+        }
+        self.waiting.push(transaction.clone());
+        Ok(())
+    }
+
+    fn take(&mut self, gone: impl Fn(&SharedTransaction) -> bool) -> Vec<Hash> {
+        let (out, kept): (Vec<_>, Vec<_>) = self.waiting.drain(..).partition(gone);
+        self.waiting = kept;
+        ids(&out)
+    }
+
+    fn pick(&self, created: Timestamp) -> Vec<Hash> {
+        let mut bytes = 0;
+        let allowed = self.waiting.iter().filter(|t| t.check_time(created).is_ok());
+        let fitting = allowed.take(MAX_BLOCK_TRANSACTIONS).take_while(|t| {
+            bytes += t.size();
+            bytes <= MAX_BLOCK_BYTES
+        });
+        fitting.map(|t| t.id).collect()
+    }
+}
+
+fn ids(transactions: &[SharedTransaction]) -> Vec<Hash> {
+    transactions.iter().map(|t| t.id).collect()
+}
+
+/// Transactions of three users, living from 1 to 6 seconds; made once, for signing takes long.
+static POOL: LazyLock<Vec<SharedTransaction>> = LazyLock::new(|| {
+    let network = Network::bft();
+    let make = |n: u64| {
+        let author = [TRADER, BROKER, ADMIN][n as usize % 3];
+        let mut body = network.body(author.0, n);
+        body.created = NOW.plus_millis(n % 5 * 15_000);
+        body.expires = body.created.plus_millis(1_000 + n % 6 * 1_000);
+        network.shared(&SignedTransaction::sign(&body, &key(author.1)))
+    };
+    (0..48).map(make).collect()
+});
+
+/// Four transactions of 700,000 bytes each, of two users: a block holds five such.
+static LARGE: LazyLock<Vec<SharedTransaction>> = LazyLock::new(|| {
+    let network = Network::bft();
+    let text = serde_json::Value::from("x".repeat(350_000));
+    let make = |n: u64| {
+        let author = [TRADER, BROKER][n as usize % 2];
+        let body = network.body_of(author.0, n, &[text.clone(), text.clone()]);
+        network.shared(&SignedTransaction::sign(&body, &key(author.1)))
+    };
+    (0..8).map(make).collect()
+});
+
+#[derive(Debug, Clone)]
+enum Step {
+    Insert(usize),
+    Remove(usize),
+    Expire(u64),
+    Pick(u64),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => (0usize..48).prop_map(Step::Insert),
+        2 => (0usize..48).prop_map(Step::Remove),
+        1 => (0u64..70_000).prop_map(Step::Expire),
+        2 => (0u64..70_000).prop_map(Step::Pick),
+    ];
+    prop::collection::vec(step, 0..120)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn the_mempool_does_as_the_model(steps in steps(), transactions in 1usize..40, kilobytes in 1usize..12) {
+        let bounds = Bounds { transactions, bytes: kilobytes << 10 };
+        let (mut pool, mut model) = (Mempool::new(bounds), Model { bounds, waiting: Vec::new() });
+        let mut now = NOW;
+        for step in steps {
+            match step {
+                Step::Insert(at) => {
+                    let given = &POOL[at];
+                    let expected = model.insert(given, now);
+                    prop_assert_eq!(pool.insert(given.clone(), now).map_err(|refusal| refusal.kind()), expected);
+                }
+                Step::Remove(at) => {
+                    let id = POOL[at].id;
+                    let expected = model.take(|t| t.id == id);
+                    prop_assert_eq!(pool.remove(&id).map(|t| t.id), expected.first().copied());
+                }
+                Step::Expire(after) => {
+                    now = now.max(NOW.plus_millis(after));
+                    let mut expected = model.take(|t| t.expires < now);
+                    let mut expired = ids(&pool.expire(now));
+                    expected.sort();
+                    expired.sort();
+                    prop_assert_eq!(expired, expected);
+                }
+                Step::Pick(after) => {
+                    let created = NOW.plus_millis(after);
+                    prop_assert_eq!(ids(&pool.pick(created)), model.pick(created));
+                }
+            }
+            prop_assert_eq!(pool.len(), model.waiting.len());
+            prop_assert_eq!(pool.is_empty(), model.waiting.is_empty());
+            prop_assert_eq!(pool.bytes(), model.bytes());
+            prop_assert!(pool.len() <= bounds.transactions && pool.bytes() <= bounds.bytes);
+            for known in POOL.iter() {
+                let waits = model.waiting.iter().any(|t| t.id == known.id);
+                prop_assert_eq!(pool.get(&known.id).map(|t| t.id), waits.then_some(known.id));
+                prop_assert_eq!(pool.by_leaf(&known.leaf).map(|t| t.id), waits.then_some(known.id));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_pick_fits_a_block_and_keeps_the_order() {
+    let mut pool = Mempool::default();
+    for transaction in LARGE.iter() {
+        pool.insert(transaction.clone(), NOW).expect("there is room");
+    }
+    let picked = pool.pick(NOW);
+    assert_eq!(ids(&picked), ids(&LARGE[..5]), "five of 700,000 bytes fit 4 MiB, six do not");
+    let large: usize = picked.iter().map(|t| t.size()).sum();
+    assert!(large <= MAX_BLOCK_BYTES && large + LARGE[5].size() > MAX_BLOCK_BYTES);
+}
+
+#[test]
+fn a_small_one_does_not_overtake_a_large_one_that_has_no_room_left() {
+    let mut pool = Mempool::default();
+    let small = Network::bft().transaction(ADMIN, 1);
+    for transaction in LARGE.iter().chain([&small]) {
+        pool.insert(transaction.clone(), NOW).expect("there is room");
+    }
+    assert!(!ids(&pool.pick(NOW)).contains(&small.id), "or large ones would wait for ever");
+}
+
+#[test]
+fn no_size_overflows() {
+    let mut pool = Mempool::default();
+    pool.insert(POOL[0].clone(), NOW).expect("there is room");
+    let full = pool.admits(&Hash::ZERO, &POOL[0].author, usize::MAX);
+    assert_eq!(full, Err(Refusal::MempoolFull("too many bytes")));
+}
+
+#[test]
+fn one_body_signed_twice_waits_once() {
+    let network = Network::bft();
+    let plain = network.signed(TRADER, 7);
+    let mut endorsed = plain.clone();
+    network.endorse(&mut endorsed, ADMIN.0, ADMIN.1);
+    let (plain, endorsed) = (network.shared(&plain), network.shared(&endorsed));
+    assert_eq!(plain.id, endorsed.id);
+    assert_ne!(plain.leaf, endorsed.leaf);
+    let mut pool = Mempool::default();
+    pool.insert(plain.clone(), NOW).expect("there is room");
+    assert_eq!(pool.insert(endorsed.clone(), NOW), Err(Refusal::AlreadyPending));
+    assert!(pool.by_leaf(&endorsed.leaf).is_none());
+    pool.remove(&endorsed.id);
+    assert!(pool.by_leaf(&plain.leaf).is_none() && pool.bytes() == 0);
+}

@@ -1,0 +1,172 @@
+//! Networks of cores in a simulated world, where everything goes wrong that can; see
+//! `simulation/world.rs` for the world and `simulation/checker.rs` for what must hold in it.
+//!
+//! `MINIDLT_SEED=n` replays one seed, `MINIDLT_SEEDS=n` sets how many are tried.
+
+use minidlt_protocol::{
+    types::{Hash, Height, Round},
+    vote::{
+        Certificate, CommitSignature,
+        ConsensusMode::{self, Bft, FullConsent},
+        Voter, Voters,
+    },
+};
+
+#[path = "simulation/mod.rs"]
+mod simulation;
+
+use simulation::{
+    checker::{Checker, Violation},
+    plan::{Plan, Shell, Spell, SpellKind},
+    world::{Block, NETWORK, Report, identity, key, run},
+};
+
+const SEEDS: u64 = 300;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
+/// This test's share of the seeds: `of` tests together have them all.
+fn seeds(of: u64) -> Vec<u64> {
+    match number("MINIDLT_SEED") {
+        Some(seed) => vec![seed],
+        None => (0..number("MINIDLT_SEEDS").unwrap_or(SEEDS).div_ceil(of)).collect(),
+    }
+}
+
+/// Runs all seeds and sums up; any violation fails with its seed.
+fn all(name: &str, seeds: &[u64], plan: impl Fn(u64) -> Plan) -> Report {
+    let mut sum = Report::default();
+    for seed in seeds {
+        let report = run(plan(*seed));
+        assert!(report.violations.is_empty(), "{name}: MINIDLT_SEED={seed}: {:#?}", report.violations);
+        add(&mut sum, report);
+    }
+    println!("{name}: {} seeds, {sum:?}", seeds.len());
+    sum
+}
+
+fn add(sum: &mut Report, report: Report) {
+    sum.heights += report.heights;
+    sum.last_round = sum.last_round.max(report.last_round);
+    sum.crashes += report.crashes;
+    sum.sent += report.sent;
+    sum.refused_inputs += report.refused_inputs;
+    sum.rejected_messages += report.rejected_messages;
+    sum.abstentions += report.abstentions;
+    sum.accusations += report.accusations;
+    sum.caught_up += report.caught_up;
+    sum.replays += report.replays;
+    sum.ended_at = sum.ended_at.max(report.ended_at);
+    sum.violations.extend(report.violations);
+}
+
+#[test]
+fn a_calm_network_decides_in_the_first_round() {
+    for mode in [Bft, FullConsent] {
+        for nodes in [1, 2, 3, 4, 7] {
+            let report = all("calm", &[1, 2], |seed| Plan::calm(seed, nodes, mode));
+            assert_eq!(report.last_round, 0, "{nodes} nodes, {mode:?}");
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    let plan = || Plan { liars: 1, ..Plan::rough(42, 4, Bft) };
+    assert_eq!(run(plan()), run(plan()));
+}
+
+#[test]
+fn bft_survives_crashes_and_loss() {
+    for nodes in [1, 2, 4, 7] {
+        let report = all("bft, crashes", &seeds(12), |seed| Plan::rough(seed, nodes, Bft));
+        assert!(number("MINIDLT_SEED").is_some() || report.crashes > 0);
+    }
+}
+
+#[test]
+fn full_consent_survives_crashes_and_loss() {
+    for nodes in [1, 2, 4, 7] {
+        let report = all("full consent, crashes", &seeds(12), |seed| Plan::rough(seed, nodes, FullConsent));
+        assert!(number("MINIDLT_SEED").is_some() || report.crashes > 0);
+    }
+}
+
+#[test]
+fn bft_survives_liars() {
+    for (nodes, liars) in [(4, 1), (7, 2)] {
+        let report = all("bft, liars", &seeds(6), |seed| Plan { liars, ..Plan::rough(seed, nodes, Bft) });
+        assert!(number("MINIDLT_SEED").is_some() || report.accusations > 0);
+    }
+}
+
+#[test]
+fn full_consent_halts_without_one_voter_and_goes_on_with_it() {
+    for kind in [SpellKind::Absent, SpellKind::SignerRefuses, SpellKind::Objects] {
+        all("full consent, halted", &seeds(30), |seed| spell(seed, FullConsent, kind));
+    }
+}
+
+#[test]
+fn bft_goes_on_without_one_voter() {
+    for kind in [SpellKind::Absent, SpellKind::SignerRefuses, SpellKind::Objects] {
+        all("bft, one missing", &seeds(30), |seed| spell(seed, Bft, kind));
+    }
+}
+
+fn spell(seed: u64, mode: ConsensusMode, kind: SpellKind) -> Plan {
+    let node = (seed % 4) as usize;
+    Plan { spell: Some(Spell { node, from: 1_000, until: 9_000, kind }), ..Plan::calm(seed, 4, mode) }
+}
+
+/// The checker has teeth: shells that are wrong in the two ways that matter are caught.
+#[test]
+fn a_shell_that_breaks_its_promise_is_caught() {
+    for shell in [Shell::SkipsSync, Shell::ForgetsAll] {
+        let sum = wrong(shell);
+        assert!(double_votes(&sum) > 0, "{shell:?} was not caught");
+    }
+}
+
+/// No run above forks, so the checker is shown a fork: half of the voters signed for both blocks.
+#[test]
+fn a_fork_and_a_bad_block_are_seen() {
+    let all = (0..4).map(|i| Voter { identity: identity(i), key: key(i).public_key() }).collect();
+    let mut checker = Checker::new(NETWORK, Voters::new(Bft, all));
+    for (nonce, signers) in [(1, [0, 1, 2]), (2, [0, 1, 3])] {
+        let (height, previous, good) = (Height::new(1), Hash::ZERO, nonce == 1);
+        let block = Block { height, proposer: 0, previous, nonce, good };
+        let mut certificate = Certificate { height, round: Round::ZERO, block: block.hash(), signatures: vec![] };
+        let digest = certificate.vote().digest(&NETWORK);
+        let sign = |i: usize| CommitSignature { voter: identity(i), signature: key(i).sign(&digest) };
+        certificate.signatures = signers.map(sign).to_vec();
+        checker.committed(signers[2], previous, &block, &certificate);
+    }
+    assert!(
+        matches!(checker.violations[..], [Violation::InvalidBlock { .. }, Violation::Fork { .. }]),
+        "{:?}",
+        checker.violations
+    );
+}
+
+/// A node that has lost its log is a broken node. Its signer still keeps it from lying.
+#[test]
+fn a_signer_that_remembers_keeps_a_node_without_a_log_from_voting_twice() {
+    let sum = wrong(Shell::ForgetsLog);
+    assert_eq!(double_votes(&sum), 0);
+    assert!(sum.abstentions > 0);
+}
+
+fn wrong(shell: Shell) -> Report {
+    let mut sum = Report::default();
+    (0..40).for_each(|seed| add(&mut sum, run(Plan { shell, ..Plan::rough(seed, 4, Bft) })));
+    let (crashes, refused, twice) = (sum.crashes, sum.abstentions, double_votes(&sum));
+    println!("{shell:?}: {crashes} crashes, {twice} double votes, {refused} signatures refused");
+    sum
+}
+
+fn double_votes(sum: &Report) -> usize {
+    sum.violations.iter().filter(|one| matches!(one, Violation::DoubleVote { .. })).count()
+}

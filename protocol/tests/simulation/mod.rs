@@ -1,0 +1,8 @@
+//! A simulation of whole networks in one thread and one seed.
+
+pub mod checker;
+mod liar;
+mod node;
+pub mod plan;
+mod rng;
+pub mod world;

@@ -1,0 +1,177 @@
+//! A node of the simulation: the shell around a core, its disk, and the ways it loses things.
+
+use std::collections::BTreeMap;
+
+use minidlt_protocol::{
+    consensus::{Core, LogEntry, Signer, Verified, VoteGuard},
+    crypto::{SecretKey, Signature},
+    types::{Hash, Height},
+    vote::{Certificate, Proposal, Vote},
+};
+
+use super::world::{Block, NETWORK};
+
+/// Something written in order; a crash keeps a beginning of what was not synced.
+pub enum Journal {
+    Entry(LogEntry),
+    Body(Block),
+}
+
+#[derive(Default)]
+pub struct Disk {
+    pub chain: Vec<(Block, Certificate)>,
+    /// The log of the height after the chain.
+    pub log: Vec<LogEntry>,
+    pub bodies: BTreeMap<Hash, Block>,
+}
+
+impl Disk {
+    pub fn head(&self) -> Hash {
+        self.chain.last().map_or(Hash::ZERO, |(block, _)| block.hash())
+    }
+
+    pub fn height(&self) -> Height {
+        Height::new(self.chain.len() as u64 + 1)
+    }
+
+    fn write(&mut self, record: Journal) {
+        match record {
+            Journal::Entry(entry) => self.log.push(entry),
+            Journal::Body(block) => {
+                self.bodies.insert(block.hash(), block);
+            }
+        }
+    }
+}
+
+/// The holder of the key. A liar's has no guard.
+pub struct KeyHolder {
+    pub key: SecretKey,
+    pub guard: Option<VoteGuard>,
+    pub refuses: bool,
+    pub refused: u64,
+}
+
+impl KeyHolder {
+    fn allow<E>(&mut self, check: impl FnOnce(&mut VoteGuard) -> Result<(), E>) -> Option<()> {
+        let allowed = !self.refuses && self.guard.as_mut().is_none_or(|guard| check(guard).is_ok());
+        self.refused += u64::from(!allowed);
+        allowed.then_some(())
+    }
+}
+
+impl Signer for KeyHolder {
+    fn sign_vote(&mut self, vote: &Vote) -> Option<Signature> {
+        self.allow(|guard| guard.vote(vote))?;
+        Some(self.key.sign(&vote.digest(&NETWORK)))
+    }
+
+    fn sign_proposal(&mut self, proposal: &Proposal) -> Option<Signature> {
+        self.allow(|guard| guard.proposal(proposal))?;
+        Some(self.key.sign(&proposal.digest(&NETWORK)))
+    }
+}
+
+pub struct Node {
+    pub liar: bool,
+    pub up: bool,
+    /// Goes up with every crash and every height, so that events of an earlier life are told.
+    pub life: u64,
+    pub core: Option<Core>,
+    pub signer: KeyHolder,
+    pub disk: Disk,
+    pub unsynced: Vec<Journal>,
+    /// Bodies in memory: those on disk and those on the way there.
+    pub bodies: BTreeMap<Hash, Block>,
+    /// Messages of the height that begins soon.
+    pub early: Vec<Verified>,
+    pub early_bodies: Vec<Block>,
+}
+
+impl Node {
+    pub fn new(key: SecretKey, liar: bool) -> Self {
+        let guard = (!liar).then(VoteGuard::default);
+        Self {
+            liar,
+            up: true,
+            life: 0,
+            core: None,
+            signer: KeyHolder { key, guard, refuses: false, refused: 0 },
+            disk: Disk::default(),
+            unsynced: Vec::new(),
+            bodies: BTreeMap::new(),
+            early: Vec::new(),
+            early_bodies: Vec::new(),
+        }
+    }
+
+    pub fn store_body(&mut self, block: Block) {
+        if self.bodies.insert(block.hash(), block.clone()).is_none() {
+            self.unsynced.push(Journal::Body(block));
+        }
+    }
+
+    /// A body of this height, or of one that is decided.
+    pub fn body(&self, hash: &Hash) -> Option<Block> {
+        let decided = || self.disk.chain.iter().rev().map(|(block, _)| block).find(|block| block.hash() == *hash);
+        self.bodies.get(hash).or_else(decided).cloned()
+    }
+
+    /// The height's log, synced or not.
+    pub fn whole_log(&self) -> Vec<LogEntry> {
+        let unsynced = self.unsynced.iter().filter_map(|record| match record {
+            Journal::Entry(entry) => Some(entry),
+            Journal::Body(_) => None,
+        });
+        self.disk.log.iter().chain(unsynced).cloned().collect()
+    }
+
+    pub fn sync(&mut self) {
+        std::mem::take(&mut self.unsynced).into_iter().for_each(|record| self.disk.write(record));
+    }
+
+    /// Loses all that is in memory; of what was not synced the first `kept` records survive.
+    pub fn crash(&mut self, kept: usize) {
+        self.unsynced.truncate(kept);
+        self.sync();
+        self.bodies = self.disk.bodies.clone();
+        self.core = None;
+        self.up = false;
+        self.life += 1;
+        self.early.clear();
+        self.early_bodies.clear();
+    }
+
+    /// The signer comes back knowing what the log shows.
+    pub fn restore_guard(&mut self, me: &minidlt_protocol::types::Identity) {
+        if self.liar {
+            return;
+        }
+        let mut guard = VoteGuard::new(self.disk.height());
+        for entry in &self.disk.log {
+            let known = match entry {
+                LogEntry::Vote(signed) if signed.voter == *me => guard.vote(&signed.vote),
+                LogEntry::Proposal(signed) if signed.proposer == *me => guard.proposal(&signed.proposal),
+                _ => Ok(()),
+            };
+            // A log that contradicts itself shows in the checker.
+            drop(known);
+        }
+        self.signer.guard = Some(guard);
+    }
+
+    /// One durable write: the block with its certificate, and the end of the height's log.
+    pub fn commit(&mut self, block: Block, certificate: Certificate) {
+        self.disk.chain.push((block, certificate));
+        self.disk.log.clear();
+        self.disk.bodies.clear();
+        self.bodies.clear();
+        self.unsynced.clear();
+        self.core = None;
+        self.life += 1;
+        let height = self.disk.height();
+        if let Some(guard) = self.signer.guard.as_mut() {
+            guard.advance(height);
+        }
+    }
+}

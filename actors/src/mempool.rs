@@ -190,8 +190,11 @@ impl Mempool {
         }
         self.outbox_bytes -= bytes;
         self.stamping = true;
-        let stamp =
-            Stamp { recipient: To::All, class: Class::Transactions, content: Content::Pool(PoolContent::Gossip(batch)) };
+        let stamp = Stamp {
+            recipient: To::All,
+            class: Class::Transactions,
+            content: Content::Pool(PoolContent::Gossip(batch)),
+        };
         let stamped = self.links.signer.send(stamp).into_actor(self).map(|answer, actor, ctx| {
             if let Err(error) = answer {
                 fatal::stop(format!("the signer is gone: {error}"));
@@ -203,8 +206,7 @@ impl Mempool {
     }
 
     fn send_to(&self, peer: Identity, content: PoolContent) {
-        let stamp =
-            Stamp { recipient: To::One(peer), class: Class::Transactions, content: Content::Pool(content) };
+        let stamp = Stamp { recipient: To::One(peer), class: Class::Transactions, content: Content::Pool(content) };
         if self.links.signer.try_send(stamp).is_err() {
             count(&self.metrics.frames_dropped, "signer-full");
         }
@@ -237,8 +239,7 @@ impl Mempool {
 
     fn ask_for_missing(&mut self, ctx: &mut Context<Self>) {
         let Some(assembling) = &self.assembling else { return };
-        let request =
-            PoolContent::Get { block: assembling.hash, leaves: assembling.missing.keys().copied().collect() };
+        let request = PoolContent::Get { block: assembling.hash, leaves: assembling.missing.keys().copied().collect() };
         self.send_to(assembling.from.clone(), request);
         let timer = ctx.run_later(ASK_AGAIN, |actor, ctx| actor.ask_for_missing(ctx));
         if let Some(assembling) = &mut self.assembling {
@@ -301,11 +302,7 @@ impl Handler<Submit> for Mempool {
 impl Handler<FromPeer<PoolContent>> for Mempool {
     type Result = ResponseActFuture<Self, ()>;
 
-    fn handle(
-        &mut self,
-        FromPeer { peer, content }: FromPeer<PoolContent>,
-        ctx: &mut Self::Context,
-    ) -> Self::Result {
+    fn handle(&mut self, FromPeer { peer, content }: FromPeer<PoolContent>, ctx: &mut Self::Context) -> Self::Result {
         let transactions = match content {
             PoolContent::Get { block, leaves } => {
                 self.answer_get(peer, block, &leaves);

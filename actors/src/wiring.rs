@@ -167,7 +167,11 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
             Ok(Verification { height, first_bad })
         }),
         metrics: metrics.clone(),
-        limits: admin::Limits { requests: limits.requests, subscribers: limits.subscribers, ..admin::Limits::default() },
+        limits: admin::Limits {
+            requests: limits.requests,
+            subscribers: limits.subscribers,
+            ..admin::Limits::default()
+        },
     };
     let server = admin::start(api, api_socket, acceptor).map_err(|error| StartError::Serve("the API", error))?;
     let health = health::Health { registry, me, peers: listener.clone().recipient(), metrics };

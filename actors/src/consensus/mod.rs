@@ -324,12 +324,11 @@ impl Consensus {
         self.committing = true;
         self.cancel_timers(ctx);
         self.cancel_seal(ctx);
-        let committed = self.links.store.send(Commit(Arc::new(block))).into_actor(self).map(|answer, actor, ctx| {
-            match answer {
+        let committed =
+            self.links.store.send(Commit(Arc::new(block))).into_actor(self).map(|answer, actor, ctx| match answer {
                 Ok(committed) => actor.on_committed(committed, ctx),
                 Err(error) => fatal::stop(format!("the store is gone: {error}")),
-            }
-        });
+            });
         ctx.spawn(committed);
     }
 
@@ -438,7 +437,8 @@ impl Handler<FromPeer<CheckedConsensus>> for Consensus {
         // A height just ahead is kept for when this node gets there.
         let about_to_be_there = self.committing && height == self.height().next();
         self.early.keep(self.height(), &peer, content);
-        if let (false, Some(sync), Some(decided)) = (about_to_be_there || self.committing, &self.sync, height.previous())
+        if let (false, Some(sync), Some(decided)) =
+            (about_to_be_there || self.committing, &self.sync, height.previous())
         {
             // A full mailbox means that Sync has heard it already.
             let _told_already = sync.try_send(Behind { peer, height: decided });

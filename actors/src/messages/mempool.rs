@@ -41,7 +41,10 @@ pub enum Waiting {
     Unknown,
     Pending(SharedTransaction),
     /// A block created after its `expires` was committed without it.
-    Dumped { expires: Timestamp, missing: Vec<Identity> },
+    Dumped {
+        expires: Timestamp,
+        missing: Vec<Identity>,
+    },
 }
 
 /// How full the pool is.

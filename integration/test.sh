@@ -34,11 +34,23 @@ test_tools() {
         die "cargo fmt and cargo clippy are needed; run: rustup component add rustfmt clippy"
 }
 
+# A websocket client that is not ours, for the test that reads the stream with one.
+foreign_client() {
+    local environment="${XDG_CACHE_HOME:-$HOME/.cache}/minidlt/python"
+    export MINIDLT_PYTHON="$environment/bin/python"
+    "$MINIDLT_PYTHON" -c 'import websockets' 2>/dev/null && return
+    python3 -m venv "$environment"
+    "$MINIDLT_PYTHON" -m pip install --quiet --disable-pip-version-check 'websockets==15.0.1'
+}
+
 step "tools" test_tools
+step "python's websockets, for one test" foreign_client
 step "shell scripts: shellcheck" check_shell
 step "formatting: cargo fmt" cargo fmt --all --check
 step "lints and bans (.clippy.toml): cargo clippy" \
     cargo clippy --release --locked --workspace --all-targets -- -D warnings
+# The tests of whole networks run the program itself.
+step "the program: cargo build" cargo build --release --locked --workspace
 step "tests: cargo test" cargo test --release --locked --workspace
 say ""
 say "all checks passed"

@@ -94,10 +94,10 @@ fn every_bad_transaction_is_refused_by_name_and_nothing_is_stored() {
                 b.operation = Operation::Record { contents: vec![Content::from_json(&json!(long))] };
             })),
         ),
-        ("wrong-network", 400, signed(&with(&|b| b.network = Hash::ZERO))),
+        ("wrong-network", 422, signed(&with(&|b| b.network = Hash::ZERO))),
         (
             "expired-transaction",
-            400,
+            422,
             signed(&with(&|b| {
                 b.created = b.created.minus_millis(100_000);
                 b.expires = b.created.plus_millis(50_000);
@@ -105,18 +105,18 @@ fn every_bad_transaction_is_refused_by_name_and_nothing_is_stored() {
         ),
         (
             "far-future-transaction",
-            400,
+            422,
             signed(&with(&|b| {
                 b.created = b.created.plus_millis(100_000);
                 b.expires = b.created.plus_millis(50_000);
             })),
         ),
         ("unknown-author", 403, signed(&with(&|b| b.author = "nobody@Org01".parse().expect("a name")))),
-        ("bad-signature", 400, signed(&with(&|b| b.author = "admin@Org01".parse().expect("a name")))),
-        ("bad-signature", 400, codec::encode(&blank)),
-        ("bad-signature", 400, resigned(&trader.body(2), Domain::Message, &trader.network)),
-        ("bad-signature", 400, resigned(&trader.body(3), Domain::Transaction, &Hash::ZERO)),
-        ("high-s-signature", 400, codec::encode(&high_s)),
+        ("bad-signature", 422, signed(&with(&|b| b.author = "admin@Org01".parse().expect("a name")))),
+        ("bad-signature", 422, codec::encode(&blank)),
+        ("bad-signature", 422, resigned(&trader.body(2), Domain::Message, &trader.network)),
+        ("bad-signature", 422, resigned(&trader.body(3), Domain::Transaction, &Hash::ZERO)),
+        ("high-s-signature", 422, codec::encode(&high_s)),
     ];
     for (kind, status, body) in cases {
         let answer = post(&cluster, 0, "trader", CBOR, body);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use minidlt_protocol::{
     block::{CompactBlock, SharedTransaction},
+    limits::MAX_BLOCK_TRANSACTIONS,
     types::{Hash, Identity, Round},
 };
 
@@ -50,8 +51,11 @@ impl Bodies {
         self.wanted.insert(hash, Wanted { round, proposer });
     }
 
-    /// A body came from a peer.
+    /// A body came from a peer. One with more transactions than a block may hold is none.
     pub fn arrived(&mut self, hash: Hash, block: CompactBlock) {
+        if block.leaves.len() > MAX_BLOCK_TRANSACTIONS {
+            return;
+        }
         if self.bodies.len() >= MAX_BODIES && !self.bodies.contains_key(&hash) {
             let idle = |(hash, body): (&Hash, &Body)| {
                 (body.transactions.is_none() && !self.wanted.contains_key(hash)).then_some(*hash)

@@ -71,7 +71,9 @@ fn submissions(node: &Node) -> Vec<Case> {
     let elsewhere = encode(&network.signed(ELSEWHERE, 1));
     let good = encode(&network.signed(TRADER, 1));
     let json = |value: serde_json::Value| value.to_string();
-    let list: Vec<(&'static str, &str, &'static str, Vec<u8>, (u16, &'static str))> = vec![
+    /// Name, query, content type, body; status and kind of problem.
+    type Row<'a> = (&'static str, &'a str, &'static str, Vec<u8>, (u16, &'static str));
+    let list: Vec<Row> = vec![
         ("no content type", "", "", good.clone(), (415, "unsupported-media-type")),
         ("a form", "", "application/x-www-form-urlencoded", good.clone(), (415, "unsupported-media-type")),
         ("no body", "", CBOR, vec![], (400, "malformed-transaction")),

@@ -98,17 +98,10 @@ pub enum ReceiptError {
     Inclusion,
     #[error("result_inclusion: the path does not lead from the result to the next block's results_root")]
     ResultInclusion,
-    #[error("{which}.{reason}")]
-    Header { which: &'static str, reason: HeaderError },
-}
-
-/// What is wrong with one of a receipt's certified headers.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum HeaderError {
-    #[error("{what}: {found}, expected {expected}")]
-    Mismatch { what: &'static str, found: String, expected: String },
-    #[error("certificate: {0}")]
-    Certificate(CertificateError),
+    #[error("{which}.{what}: {found}, expected {expected}")]
+    Header { which: &'static str, what: &'static str, found: String, expected: String },
+    #[error("{which}.certificate: {reason}")]
+    Certificate { which: &'static str, reason: CertificateError },
 }
 
 fn same<T: PartialEq + std::fmt::Display>(what: &'static str, found: &T, expected: &T) -> Result<(), ReceiptError> {
@@ -149,7 +142,7 @@ impl Receipt {
         same("minidlt_receipt", &self.minidlt_receipt, &RECEIPT_VERSION)?;
         same("network", &self.network, &network)?;
         for (which, header) in [("block", &self.block), ("next", &self.next)] {
-            header.verify(&network, &voters).map_err(|reason| ReceiptError::Header { which, reason })?;
+            header.verify(which, &network, &voters)?;
         }
         same("height", &self.height, &self.block.header.height)?;
         same("next.header.height", &self.next.header.height, &self.height.next())?;
@@ -189,16 +182,16 @@ impl CertifiedHeader {
         Self { hash: header.hash(network), header, certificate }
     }
 
-    fn verify(&self, network: &Hash, voters: &Voters) -> Result<(), HeaderError> {
+    fn verify(&self, which: &'static str, network: &Hash, voters: &Voters) -> Result<(), ReceiptError> {
         let (hash, certificate) = (self.header.hash(network), &self.certificate);
         let compare = |what, found: String, expected: String| {
-            if found == expected { Ok(()) } else { Err(HeaderError::Mismatch { what, found, expected }) }
+            if found == expected { Ok(()) } else { Err(ReceiptError::Header { which, what, found, expected }) }
         };
         compare("hash", self.hash.to_string(), hash.to_string())?;
         compare("certificate.block", certificate.block.to_string(), hash.to_string())?;
         compare("certificate.height", certificate.height.to_string(), self.header.height.to_string())?;
         let (count, quorum) = (certificate.signatures.len(), voters.quorum());
         compare("certificate.signatures (how many)", count.to_string(), quorum.to_string())?;
-        certificate.verify(network, voters).map_err(HeaderError::Certificate)
+        certificate.verify(network, voters).map_err(|reason| ReceiptError::Certificate { which, reason })
     }
 }

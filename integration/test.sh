@@ -37,10 +37,10 @@ test_tools() {
 # A websocket client that is not ours, for the test that reads the stream with one.
 foreign_client() {
     local environment="${XDG_CACHE_HOME:-$HOME/.cache}/minidlt/python"
-    export MINIDLT_PYTHON="$environment/bin/python"
-    "$MINIDLT_PYTHON" -c 'import websockets' 2>/dev/null && return
+    export TEST_PYTHON="$environment/bin/python"
+    "$TEST_PYTHON" -c 'import websockets' 2>/dev/null && return
     python3 -m venv "$environment"
-    "$MINIDLT_PYTHON" -m pip install --quiet --disable-pip-version-check 'websockets==15.0.1'
+    "$TEST_PYTHON" -m pip install --quiet --disable-pip-version-check 'websockets==15.0.1'
 }
 
 step "tools" test_tools

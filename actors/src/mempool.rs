@@ -12,7 +12,7 @@
 //! transaction leaves at once and a thousand leave under one signature.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -24,7 +24,7 @@ use actix::{
 use futures_util::future::join_all;
 use minidlt_protocol::{
     block::{CompactBlock, SharedTransaction},
-    limits::MAX_BLOCK_BYTES,
+    limits::{MAX_BLOCK_BYTES, MAX_BLOCK_TRANSACTIONS},
     mempool::Mempool as Pool,
     merkle,
     message::{Content, PoolContent, Recipient as To},
@@ -37,7 +37,7 @@ use crate::{
     clock, fatal,
     messages::{
         consensus::Work,
-        mempool::{Assemble, FindPending, GetMempoolStatus, MempoolStatus, Pick, Submit, Waiting},
+        mempool::{Assemble, FindPending, GetMempoolStatus, Hold, MempoolStatus, Pick, Submit, Waiting},
         network::{Class, FromPeer},
         signer::Stamp,
         store::Committed,
@@ -49,10 +49,9 @@ use crate::{
 
 /// Transactions checked in one job, so that a vote's job never waits long behind one.
 const JOB_TRANSACTIONS: usize = 32;
-/// Most transactions at the Verifiers at a time. Beyond it users are told to come back, and peers'
-/// sessions wait.
+/// Most transactions of users at the Verifiers at a time; beyond it they are told to come back.
 const MAX_CHECKING: usize = 8_192;
-/// From here on a peer's session waits until its batch has been checked.
+/// With so many of peers at the Verifiers, a peer's session waits until its batch has been checked.
 const PEERS_WAIT_ABOVE: usize = 1_024;
 /// Most bytes of transactions in one gossip message.
 const GOSSIP_BYTES: usize = 512 << 10;
@@ -60,8 +59,8 @@ const GOSSIP_BYTES: usize = 512 << 10;
 const MAX_OUTBOX_BYTES: usize = 64 << 20;
 /// How long a proposal may wait for gossip to bring its transactions before they are asked for.
 const GRACE: Duration = Duration::from_millis(15);
-/// How long until they are asked for again.
-const ASK_AGAIN: Duration = Duration::from_millis(300);
+/// How long until they are asked for again, then of all.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// How many dumped transactions are remembered, for answers to their submitters.
 const MAX_DUMPED: usize = 10_000;
 
@@ -80,7 +79,12 @@ pub struct Mempool {
     /// Consensus, once it is there.
     consensus: Option<Recipient<Work>>,
     metrics: Arc<Metrics>,
-    checking: usize,
+    /// Transactions at the Verifiers: users' and peers', bounded apart.
+    checking: Checking,
+    /// Told Consensus of work, and it has not answered yet.
+    waking: bool,
+    /// Transactions of the height's proposed blocks, by leaf hash.
+    held: BTreeMap<Hash, SharedTransaction>,
     outbox: VecDeque<TransactionBytes>,
     outbox_bytes: usize,
     stamping: bool,
@@ -89,13 +93,22 @@ pub struct Mempool {
     dumped_order: VecDeque<Hash>,
 }
 
+#[derive(Default)]
+struct Checking {
+    users: usize,
+    peers: usize,
+}
+
 /// A proposed block whose transactions are being gathered.
 struct Assembling {
     hash: Hash,
+    leaves: Vec<Hash>,
+    created: Timestamp,
     from: Identity,
+    asked: bool,
     found: Vec<Option<SharedTransaction>>,
     missing: BTreeMap<Hash, usize>,
-    reply: oneshot::Sender<Vec<SharedTransaction>>,
+    replies: Vec<oneshot::Sender<Vec<SharedTransaction>>>,
     timer: Option<SpawnHandle>,
 }
 
@@ -112,7 +125,9 @@ impl Mempool {
             links,
             consensus: None,
             metrics,
-            checking: 0,
+            checking: Checking::default(),
+            waking: false,
+            held: BTreeMap::new(),
             outbox: VecDeque::new(),
             outbox_bytes: 0,
             stamping: false,
@@ -127,14 +142,16 @@ impl Mempool {
         &mut self,
         transactions: Vec<TransactionBytes>,
         gateway: Option<Identity>,
+        at: Option<Timestamp>,
     ) -> ResponseActFuture<Self, Vec<Result<SharedTransaction, Refusal>>> {
-        let count = transactions.len();
-        self.checking += count;
+        let (count, of_users) = (transactions.len(), gateway.is_some());
+        *self.checking.of(of_users) += count;
         let jobs = transactions.chunks(JOB_TRANSACTIONS).map(|job| {
-            self.links.verifier.send(VerifyTransactions { transactions: job.to_vec(), gateway: gateway.clone() })
+            let (transactions, gateway) = (job.to_vec(), gateway.clone());
+            self.links.verifier.send(VerifyTransactions { transactions, gateway, at })
         });
         let checked = join_all(jobs).into_actor(self).map(move |answers, actor, _| {
-            actor.checking -= count;
+            *actor.checking.of(of_users) -= count;
             answers
                 .into_iter()
                 .flat_map(|answer| {
@@ -153,12 +170,15 @@ impl Mempool {
         Ok(id)
     }
 
-    fn after_admissions(&mut self) {
+    fn after_admissions(&mut self, ctx: &mut Context<Self>) {
         self.show();
-        if let (false, Some(consensus)) = (self.pool.is_empty(), &self.consensus) {
-            // A full mailbox means that Consensus has been told already.
-            let _already_told = consensus.try_send(Work);
+        if self.waking || self.pool.is_empty() {
+            return;
         }
+        let Some(consensus) = &self.consensus else { return };
+        self.waking = true;
+        let told = consensus.send(Work).into_actor(self).map(|_ended_at_shutdown, actor, _| actor.waking = false);
+        ctx.spawn(told);
     }
 
     fn show(&self) {
@@ -205,13 +225,6 @@ impl Mempool {
         ctx.spawn(stamped);
     }
 
-    fn send_to(&self, peer: Identity, content: PoolContent) {
-        let stamp = Stamp { recipient: To::One(peer), class: Class::Transactions, content: Content::Pool(content) };
-        if self.links.signer.try_send(stamp).is_err() {
-            count(&self.metrics.frames_dropped, "signer-full");
-        }
-    }
-
     fn offer_to_assembly(&mut self, transaction: &SharedTransaction) {
         let Some(assembling) = &mut self.assembling else { return };
         if let Some(position) = assembling.missing.remove(&transaction.leaf) {
@@ -227,8 +240,11 @@ impl Mempool {
         if let Some(timer) = assembling.timer {
             ctx.cancel_future(timer);
         }
-        // Consensus may have moved on and dropped the other end.
-        let _moved_on = assembling.reply.send(assembling.found.into_iter().flatten().collect());
+        let found: Vec<SharedTransaction> = assembling.found.into_iter().flatten().collect();
+        for reply in assembling.replies {
+            // Consensus may have moved on and dropped the other end.
+            let _moved_on = reply.send(found.clone());
+        }
     }
 
     fn drop_assembly(&mut self, ctx: &mut Context<Self>) {
@@ -238,13 +254,16 @@ impl Mempool {
     }
 
     fn ask_for_missing(&mut self, ctx: &mut Context<Self>) {
-        let Some(assembling) = &self.assembling else { return };
+        let Some(assembling) = &mut self.assembling else { return };
         let request = PoolContent::Get { block: assembling.hash, leaves: assembling.missing.keys().copied().collect() };
-        self.send_to(assembling.from.clone(), request);
-        let timer = ctx.run_later(ASK_AGAIN, |actor, ctx| actor.ask_for_missing(ctx));
-        if let Some(assembling) = &mut self.assembling {
-            assembling.timer = Some(timer);
+        // Whoever proposed it may be gone; whoever accepted it has them, too.
+        let whom = if assembling.asked { To::All } else { To::One(assembling.from.clone()) };
+        assembling.asked = true;
+        let stamp = Stamp { recipient: whom, class: Class::Transactions, content: Content::Pool(request) };
+        if self.links.signer.try_send(stamp).is_err() {
+            count(&self.metrics.frames_dropped, "signer-full");
         }
+        assembling.timer = Some(ctx.run_later(ASK_AGAIN, |actor, ctx| actor.ask_for_missing(ctx)));
     }
 
     fn dump(&mut self, expired: Vec<SharedTransaction>) {
@@ -275,11 +294,11 @@ impl Handler<Submit> for Mempool {
     type Result = ResponseActFuture<Self, Vec<Result<Hash, Refusal>>>;
 
     fn handle(&mut self, Submit(transactions): Submit, _: &mut Self::Context) -> Self::Result {
-        if self.checking + transactions.len() > MAX_CHECKING.max(transactions.len()) {
+        if self.checking.users + transactions.len() > MAX_CHECKING.max(transactions.len()) {
             let full = Err(Refusal::MempoolFull("too many transactions are being checked"));
             return Box::pin(fut::ready(vec![full; transactions.len()]));
         }
-        let checked = self.check(transactions, Some(self.me.clone())).map(|checked, actor, ctx| {
+        let checked = self.check(transactions, Some(self.me.clone()), None).map(|checked, actor, ctx| {
             let admitted = checked
                 .into_iter()
                 .map(|checked| {
@@ -292,7 +311,7 @@ impl Handler<Submit> for Mempool {
                 .collect();
             actor.flush_gossip(ctx);
             actor.finish_assembly_if_complete(ctx);
-            actor.after_admissions();
+            actor.after_admissions(ctx);
             admitted
         });
         Box::pin(checked)
@@ -303,27 +322,32 @@ impl Handler<FromPeer<PoolContent>> for Mempool {
     type Result = ResponseActFuture<Self, ()>;
 
     fn handle(&mut self, FromPeer { peer, content }: FromPeer<PoolContent>, ctx: &mut Self::Context) -> Self::Result {
-        let transactions = match content {
-            PoolContent::Get { block, leaves } => {
-                self.answer_get(peer, block, &leaves);
-                return Box::pin(fut::ready(()));
-            }
-            PoolContent::Gossip(transactions) | PoolContent::Got { transactions, .. } => transactions,
+        let (transactions, at) = match content {
+            PoolContent::Get { block, leaves } => return self.answer_get(peer, block, leaves),
+            PoolContent::Gossip(transactions) => (transactions, None),
+            PoolContent::Got { block, transactions } => match &self.assembling {
+                Some(assembling) if assembling.hash == block => (transactions, Some(assembling.created)),
+                _ => return Box::pin(fut::ready(())),
+            },
         };
+        if transactions.len() > MAX_BLOCK_TRANSACTIONS {
+            count(&self.metrics.messages_refused, "too-many-transactions");
+            return Box::pin(fut::ready(()));
+        }
         let new: Vec<TransactionBytes> = transactions
             .into_iter()
             .filter(|bytes| self.pool.by_leaf(&merkle::leaf_hash(bytes.as_slice())).is_none())
             .collect();
-        let checked = self.check(new, None).map(|checked, actor, ctx| {
+        let checked = self.check(new, None, at).map(|checked, actor, ctx| {
             for checked in checked {
                 if let Err(refusal) = checked.and_then(|transaction| actor.admit(transaction)) {
                     count(&actor.metrics.submissions_refused, &format!("gossip-{}", refusal.kind()));
                 }
             }
             actor.finish_assembly_if_complete(ctx);
-            actor.after_admissions();
+            actor.after_admissions(ctx);
         });
-        if self.checking > PEERS_WAIT_ABOVE {
+        if self.checking.peers > PEERS_WAIT_ABOVE {
             return Box::pin(checked);
         }
         ctx.spawn(checked);
@@ -332,18 +356,36 @@ impl Handler<FromPeer<PoolContent>> for Mempool {
 }
 
 impl Mempool {
-    fn answer_get(&self, peer: Identity, block: Hash, leaves: &[Hash]) {
+    fn find(&self, leaf: &Hash) -> Option<&SharedTransaction> {
+        self.held.get(leaf).or_else(|| self.pool.by_leaf(leaf))
+    }
+
+    /// Answers with what is here, each once. The asking session reads on only when the answer has
+    /// been stamped, so that asking cannot outrun answering.
+    fn answer_get(&self, peer: Identity, block: Hash, leaves: Vec<Hash>) -> ResponseActFuture<Self, ()> {
         let (mut transactions, mut bytes) = (Vec::new(), 0);
-        for transaction in leaves.iter().filter_map(|leaf| self.pool.by_leaf(leaf)) {
+        let leaves: BTreeSet<Hash> = leaves.into_iter().take(MAX_BLOCK_TRANSACTIONS).collect();
+        for transaction in leaves.iter().filter_map(|leaf| self.find(leaf)) {
             bytes += transaction.size();
             if bytes > MAX_BLOCK_BYTES {
                 break;
             }
             transactions.push(transaction.bytes.clone());
         }
-        if !transactions.is_empty() {
-            self.send_to(peer, PoolContent::Got { block, transactions });
+        if transactions.is_empty() {
+            return Box::pin(fut::ready(()));
         }
+        let content = Content::Pool(PoolContent::Got { block, transactions });
+        let stamp = Stamp { recipient: To::One(peer), class: Class::Transactions, content };
+        Box::pin(self.links.signer.send(stamp).into_actor(self).map(|_ended_at_shutdown, _, _| ()))
+    }
+}
+
+impl Handler<Hold> for Mempool {
+    type Result = ();
+
+    fn handle(&mut self, Hold(transactions): Hold, _: &mut Self::Context) {
+        self.held.extend(transactions.into_iter().map(|transaction| (transaction.leaf, transaction)));
     }
 }
 
@@ -369,18 +411,32 @@ impl Handler<Assemble> for Mempool {
     type Result = ResponseFuture<Option<Vec<SharedTransaction>>>;
 
     fn handle(&mut self, Assemble { hash, block, from }: Assemble, ctx: &mut Self::Context) -> Self::Result {
+        let CompactBlock { header, leaves } = block;
+        let (reply, answer) = oneshot::channel();
+        if let Some(same) = self.assembling.as_mut().filter(|one| one.hash == hash && one.leaves == leaves) {
+            same.asked &= same.from == from;
+            same.from = from;
+            same.replies.retain(|reply| !reply.is_closed());
+            same.replies.push(reply);
+            return Box::pin(async move { answer.await.ok() });
+        }
         self.drop_assembly(ctx);
-        let CompactBlock { leaves, .. } = block;
-        let found: Vec<_> = leaves.iter().map(|leaf| self.pool.by_leaf(leaf).cloned()).collect();
+        let found: Vec<_> = leaves.iter().map(|leaf| self.find(leaf).cloned()).collect();
         let missing: BTreeMap<Hash, usize> =
             leaves.iter().enumerate().filter(|(at, _)| found[*at].is_none()).map(|(at, leaf)| (*leaf, at)).collect();
         if missing.is_empty() {
             return Box::pin(std::future::ready(Some(found.into_iter().flatten().collect())));
         }
-        let (reply, answer) = oneshot::channel();
-        let timer = ctx.run_later(GRACE, |actor, ctx| actor.ask_for_missing(ctx));
-        self.assembling = Some(Assembling { hash, from, found, missing, reply, timer: Some(timer) });
+        let timer = Some(ctx.run_later(GRACE, |actor, ctx| actor.ask_for_missing(ctx)));
+        let (created, replies, asked) = (header.created, vec![reply], false);
+        self.assembling = Some(Assembling { hash, leaves, created, from, asked, found, missing, replies, timer });
         Box::pin(async move { answer.await.ok() })
+    }
+}
+
+impl Checking {
+    fn of(&mut self, users: bool) -> &mut usize {
+        if users { &mut self.users } else { &mut self.peers }
     }
 }
 
@@ -391,10 +447,11 @@ impl Handler<Committed> for Mempool {
         for transaction in &block.transactions {
             self.pool.remove(&transaction.id);
         }
+        self.held.clear();
         self.drop_assembly(ctx);
         let expired = self.pool.expire(head.created);
         self.dump(expired);
-        self.after_admissions();
+        self.after_admissions(ctx);
     }
 }
 

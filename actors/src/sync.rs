@@ -32,11 +32,11 @@ use crate::{
 /// How often a node says that it is there.
 pub const ALIVE_EVERY: Duration = Duration::from_secs(1);
 /// How long an asked peer may take until another is asked.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 /// How long a peer that failed is not asked again.
 const LEAVE_ALONE: Duration = Duration::from_secs(10);
 /// Most bytes of blocks in one answer.
-const ANSWER_BYTES: usize = 8 << 20;
+const ANSWER_BYTES: usize = 4 << 20;
 /// Most blocks in one answer.
 const ANSWER_BLOCKS: usize = 500;
 
@@ -58,6 +58,7 @@ struct PeerInfo {
 /// The one request under way.
 struct Request {
     peer: Identity,
+    from: Height,
     timer: SpawnHandle,
 }
 
@@ -68,6 +69,9 @@ pub struct Sync {
     /// Connected peers.
     peers: BTreeMap<Identity, PeerInfo>,
     request: Option<Request>,
+    /// Who was asked last: the next one ahead is asked next, so that no peer, whatever height it
+    /// tells, is the only one asked.
+    last_asked: Option<Identity>,
     /// Blocks of an answer are being committed.
     committing: bool,
     /// The height at the last tick: one behind for a moment is no reason to ask.
@@ -81,6 +85,7 @@ impl Sync {
             metrics,
             peers: BTreeMap::new(),
             request: None,
+            last_asked: None,
             committing: false,
             height_at_tick: Height::GENESIS,
         }
@@ -103,7 +108,7 @@ impl Sync {
         self.height_at_tick = head.height;
     }
 
-    /// Asks the peer furthest ahead, if any is and no request is under way.
+    /// Asks the next peer that is ahead, if any is and no request is under way.
     fn ask(&mut self, ctx: &mut Context<Self>) {
         if self.request.is_some() || self.committing {
             return;
@@ -114,18 +119,19 @@ impl Sync {
             .iter()
             .filter(|(_, info)| info.left_alone_until.is_none_or(|until| until <= now))
             .filter(|(_, info)| info.height.is_some_and(|theirs| theirs > height))
-            .max_by_key(|(_, info)| info.height);
+            .min_by_key(|(peer, _)| (Some(*peer) <= self.last_asked.as_ref(), *peer));
         let Some((peer, info)) = ahead else { return };
         info!("height {height}: asking {peer} (height {}) for blocks", info.height.unwrap_or_default());
-        let peer = peer.clone();
-        self.tell(To::One(peer.clone()), SyncContent::Synchronise { from: height.next() });
+        let (peer, from) = (peer.clone(), height.next());
+        self.last_asked = Some(peer.clone());
+        self.tell(To::One(peer.clone()), SyncContent::Synchronise { from });
         let timer = ctx.run_later(ANSWER_WITHIN, |actor, ctx| {
             if let Some(request) = actor.request.take() {
                 actor.leave_alone(&request.peer, "it did not answer in time");
                 actor.ask(ctx);
             }
         });
-        self.request = Some(Request { peer, timer });
+        self.request = Some(Request { peer, from, timer });
     }
 
     fn leave_alone(&mut self, peer: &Identity, why: &str) {
@@ -142,21 +148,27 @@ impl Sync {
         info.serving = true;
         let reader = self.links.reader.clone();
         let read = actix_rt::task::spawn_blocking(move || reader.blocks(from, ANSWER_BYTES, ANSWER_BLOCKS));
-        let answered = read.into_actor(self).map(move |read, actor, _| {
+        let (signer, asking) = (self.links.signer.clone(), peer.clone());
+        let answered = async move {
+            let blocks = match read.await {
+                Ok(Ok(blocks)) => blocks,
+                Ok(Err(error)) => return warn!("blocks from height {from} for {asking}: {error}"),
+                Err(error) => return warn!("blocks from height {from} for {asking}: reading was broken off: {error}"),
+            };
+            let content = Content::Sync(SyncContent::Blocks(blocks));
+            let stamp = Stamp { recipient: To::One(asking), class: Class::Sync, content };
+            // Waits until it is stamped: asking cannot outrun answering.
+            let _ended_at_shutdown = signer.send(stamp).await;
+        };
+        ctx.spawn(answered.into_actor(self).map(move |(), actor, _| {
             if let Some(info) = actor.peers.get_mut(&peer) {
                 info.serving = false;
             }
-            match read {
-                Ok(Ok(blocks)) => actor.tell(To::One(peer), SyncContent::Blocks(blocks)),
-                Ok(Err(error)) => warn!("blocks from height {from} for {peer}: {error}"),
-                Err(error) => warn!("blocks from height {from} for {peer}: reading was broken off: {error}"),
-            }
-        });
-        ctx.spawn(answered);
+        }));
     }
 
     /// Commits an answer block by block; the first that does not hold ends it.
-    fn commit(&mut self, peer: Identity, blocks: Vec<CertifiedBlock>) -> ResponseActFuture<Self, ()> {
+    fn commit(&mut self, peer: Identity, from: Height, blocks: Vec<CertifiedBlock>) -> ResponseActFuture<Self, ()> {
         self.committing = true;
         let consensus = self.links.consensus.clone();
         let committed = async move {
@@ -175,12 +187,10 @@ impl Sync {
             actor.metrics.blocks_fetched.inc_by(count);
             match refused {
                 Some(reason) => actor.leave_alone(&peer, &reason),
-                None if count == 0 => {}
+                None if actor.links.reader.head().height < from => actor.leave_alone(&peer, "it brought nothing new"),
                 None => info!("{count} blocks from {peer}, now at height {}", actor.links.reader.head().height),
             }
-            if count > 0 {
-                actor.ask(ctx);
-            }
+            actor.ask(ctx);
         }))
     }
 }
@@ -226,7 +236,7 @@ impl Handler<FromPeer<SyncContent>> for Sync {
             SyncContent::Blocks(blocks) => match self.request.take_if(|request| request.peer == peer) {
                 Some(request) => {
                     ctx.cancel_future(request.timer);
-                    return self.commit(peer, blocks);
+                    return self.commit(peer, request.from, blocks);
                 }
                 None => count(&self.metrics.messages_refused, "unasked-blocks"),
             },

@@ -98,8 +98,8 @@ impl Handler<VerifyTransactions> for Verifier {
     type Result = Vec<Result<SharedTransaction, Refusal>>;
 
     fn handle(&mut self, request: VerifyTransactions, _: &mut Self::Context) -> Self::Result {
-        let VerifyTransactions { transactions, gateway } = request;
-        let now = clock::now();
+        let VerifyTransactions { transactions, gateway, at } = request;
+        let now = at.unwrap_or_else(clock::now);
         transactions.into_iter().map(|bytes| self.verify(bytes, gateway.as_ref(), now)).collect()
     }
 }

@@ -28,6 +28,7 @@ use crate::{
     messages::{
         network::{Begin, CloseAll, Routes},
         signer::ReadLog,
+        store::Flush,
     },
     metrics::Metrics,
     signer::Signer,
@@ -62,7 +63,9 @@ pub struct Running {
     listener: Addr<Listener>,
     server: admin::Running,
     health: health::RunningHealth,
-    arbiters: Vec<Arbiter>,
+    store: Addr<Store>,
+    /// In the order they end in.
+    arbiters: [Arbiter; 3],
 }
 
 /// Starts a node. Ports are bound before anything is written to disk but the ledger's lock.
@@ -116,8 +119,9 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let consensus_links = consensus::Links {
         pick: mempool.clone().recipient(),
         assemble: mempool.clone().recipient(),
+        hold: mempool.clone().recipient(),
         mempool: mempool.clone().recipient(),
-        store: store.recipient(),
+        store: store.clone().recipient(),
         signer: SignerLinks {
             vote: signer.clone().recipient(),
             proposal: signer.clone().recipient(),
@@ -187,13 +191,13 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         changed: sync.recipient(),
     };
     listener.send(Begin(routes)).await?;
-    let arbiters = vec![network_arbiter, mempool_arbiter, consensus_arbiter];
-    Ok(Running { stop, api: server.address, listener, server, health, arbiters })
+    let arbiters = [consensus_arbiter, mempool_arbiter, network_arbiter];
+    Ok(Running { stop, api: server.address, listener, server, health, store, arbiters })
 }
 
 impl Running {
-    /// Ends in the order of the data's flow: no more requests, no more peers, no more rounds. The
-    /// Signer and the Store end, their files flushed, when nobody holds their addresses any more.
+    /// Ends in the order of the data's flow: no more requests, no more peers, no more rounds; then
+    /// the Store, flushed. What the Signer had not synced was never sent.
     pub async fn end(self) {
         self.server.stop().await;
         if let Err(error) = self.listener.send(CloseAll).await {
@@ -203,8 +207,12 @@ impl Running {
         drop(self.listener);
         for arbiter in self.arbiters {
             arbiter.stop();
-            // An arbiter that panicked has ended, too, and the panic was reported.
-            let _ended = arbiter.join();
+            // Off this thread, which must go on: it hands messages to the Signer and the Store, and
+            // Consensus may be waiting for an answer of theirs.
+            let _ended = actix_rt::task::spawn_blocking(move || arbiter.join()).await;
+        }
+        if let Err(error) = self.store.send(Flush).await {
+            log::warn!("the ledger was not flushed: {error}");
         }
     }
 }

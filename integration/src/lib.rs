@@ -126,6 +126,10 @@ impl Cluster {
         let log = File::options().create(true).append(true).open(self.node(i).join("node.log")).expect("a log file");
         let errors = log.try_clone().expect("a second handle");
         let mut command = Command::new(binary());
+        // A node reads its settings from the environment, too; a test's are those of its files.
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("MINIDLT_")) {
+            command.env_remove(name);
+        }
         command.arg("start").arg(self.node(i)).stdin(Stdio::null()).stdout(log).stderr(errors);
         self.nodes[i] = Some(command.spawn().expect("the node starts"));
     }

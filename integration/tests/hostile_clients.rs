@@ -124,7 +124,7 @@ fn every_bad_transaction_is_refused_by_name_and_nothing_is_stored() {
     }
     // An administrator of Org02 may submit through its own organisation's node only.
     let (status, prepared) = cluster.request(
-        0,
+        1,
         "admin-Org02",
         "/v1/transactions/prepare",
         &["--json", r#"{"record": {"content": {"a": 1}}}"#],

@@ -34,10 +34,10 @@ fn closed_after(mut stream: TcpStream) -> Duration {
 }
 
 /// A TLS client with a certificate of `who`, which the node must refuse.
-fn tls_client_is_refused(cluster: &Cluster, certificate: &str, key: &str) {
+fn tls_client_is_refused(cluster: &Cluster, node: usize, certificate: &str, key: &str) {
     let mut client = Command::new("openssl")
         .args(["s_client", "-quiet", "-connect"])
-        .arg(format!("127.0.0.1:{}", cluster.peers_port(0)))
+        .arg(format!("127.0.0.1:{}", cluster.peers_port(node)))
         .args(["-cert", certificate, "-key", key])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -86,13 +86,13 @@ fn strangers_are_closed_with_a_reason_and_the_node_is_unharmed() {
     ];
     for (name, certificate, key) in cases {
         let before = counted();
-        tls_client_is_refused(&cluster, &certificate, &key);
+        tls_client_is_refused(&cluster, 0, &certificate, &key);
         refused(name, before);
     }
     // A real node's certificate, but nothing said after: no `Alive`, no session.
-    let before = counted();
-    tls_client_is_refused(&cluster, &path(&cluster, "node1/tls.crt"), &path(&cluster, "node1/tls.key"));
-    refused("a handshake without Alive", before);
+    let before = cluster.metric(1, "minidlt_connections_refused_total");
+    tls_client_is_refused(&cluster, 1, &path(&cluster, "node0/tls.crt"), &path(&cluster, "node0/tls.key"));
+    until("a handshake without Alive is counted", || cluster.metric(1, "minidlt_connections_refused_total") > before);
 
     let log = cluster.log(0);
     assert!(log.lines().filter(|line| line.contains("closed") || line.contains("refused")).count() >= 5, "{log}");

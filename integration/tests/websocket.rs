@@ -10,7 +10,7 @@ use minidlt_integration::{Cluster, Mode, binary, root, until};
 
 /// Python with the package `websockets`; `integration/test.sh` makes one and names it here.
 fn python() -> String {
-    env::var("MINIDLT_PYTHON").expect("MINIDLT_PYTHON names a Python with `websockets`; integration/test.sh sets it")
+    env::var("TEST_PYTHON").expect("TEST_PYTHON names a Python with `websockets`; integration/test.sh sets it")
 }
 
 #[test]

@@ -12,7 +12,8 @@ use crate::{
     codec::{self, CodecError},
     consensus::{self, Wire, WireError},
     crypto::{CryptoError, Domain, SecretKey, Signature, digest},
-    limits::{CLOCK_WINDOW_MILLIS, MAX_FRAME_BYTES},
+    limits::{CLOCK_WINDOW_MILLIS, MAX_BLOCK_TRANSACTIONS, MAX_FRAME_BYTES},
+    merkle,
     registry::Registry,
     transaction::TransactionBytes,
     types::{Hash, Height, Identity, Timestamp},
@@ -219,7 +220,9 @@ fn stamp_digest(
 }
 
 /// A consensus content whose inner signatures hold, too. A body needs none: its hash is in a signed
-/// proposal.
+/// proposal, and its leaves lead to its header's root. They may still not be those of transactions:
+/// the hash of two leaves is a list of one with the same root, so that a body that cannot be
+/// assembled says nothing about its block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CheckedConsensus {
     Message(consensus::Verified),
@@ -231,7 +234,11 @@ impl ConsensusContent {
     pub fn verify(self, network: &Hash, voters: &Voters) -> Result<CheckedConsensus, WireError> {
         match self {
             Self::Wire(wire) => wire.verify(network, voters).map(CheckedConsensus::Message),
-            Self::Body(block) => Ok(CheckedConsensus::Body(block)),
+            Self::Body(block) => match block.leaves.len() {
+                count if count > MAX_BLOCK_TRANSACTIONS => Err(WireError::BodySize(count)),
+                _ if merkle::root(&block.leaves) != block.header.transactions_root => Err(WireError::BodyRoot),
+                _ => Ok(CheckedConsensus::Body(block)),
+            },
         }
     }
 }

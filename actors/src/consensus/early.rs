@@ -8,8 +8,10 @@ use minidlt_protocol::{
     types::{Height, Identity},
 };
 
-/// Most messages kept of one sender: a proposal, its body and votes of some rounds.
+/// Most messages kept of one sender: a proposal and votes of some rounds.
 const MAX_A_SENDER: usize = 32;
+/// Most bodies among them, each at most as large as a block's list of leaves.
+const MAX_BODIES_A_SENDER: usize = 2;
 
 #[derive(Default)]
 pub struct Early {
@@ -37,7 +39,9 @@ impl Early {
             self.height = height;
         }
         let kept = self.messages.entry(sender.clone()).or_default();
-        if kept.len() < MAX_A_SENDER {
+        let is_body = |content: &CheckedConsensus| matches!(content, CheckedConsensus::Body(_));
+        let bodies = kept.iter().filter(|kept| is_body(kept)).count();
+        if kept.len() < MAX_A_SENDER && !(is_body(&content) && bodies >= MAX_BODIES_A_SENDER) {
             kept.push(content);
         }
     }
@@ -46,12 +50,13 @@ impl Early {
         self.height == height && !self.messages.is_empty()
     }
 
-    /// The messages of this height, each sender's in the order they came.
-    pub fn take(&mut self, height: Height) -> Vec<CheckedConsensus> {
+    /// The messages of this height with their senders, each sender's in the order they came.
+    pub fn take(&mut self, height: Height) -> Vec<(Identity, CheckedConsensus)> {
         if self.height != height {
             return Vec::new();
         }
-        std::mem::take(&mut self.messages).into_values().flatten().collect()
+        let messages = std::mem::take(&mut self.messages);
+        messages.into_iter().flat_map(|(sender, kept)| kept.into_iter().map(move |m| (sender.clone(), m))).collect()
     }
 
     pub fn forget_up_to(&mut self, height: Height) {

@@ -44,7 +44,7 @@ use tokio::sync::oneshot;
 
 pub use self::signing::SignerLinks;
 use self::{
-    bodies::Bodies,
+    bodies::{Bodies, Body},
     early::Early,
     signing::{Log, LogRecord},
 };
@@ -52,7 +52,7 @@ use crate::{
     clock, fatal,
     messages::{
         consensus::{Behind, ConsensusStatus, Fetched, GetConsensusStatus, Work},
-        mempool::{Assemble, Pick},
+        mempool::{Assemble, Hold, Pick},
         network::{Class, FromPeer},
         signer::{HeightDone, Stamp},
         store::{Commit, Committed},
@@ -68,6 +68,7 @@ const SEAL_AFTER: Duration = Duration::from_millis(500);
 pub struct Links {
     pub pick: Recipient<Pick>,
     pub assemble: Recipient<Assemble>,
+    pub hold: Recipient<Hold>,
     pub mempool: Recipient<Committed>,
     pub store: Recipient<Commit>,
     pub signer: SignerLinks,
@@ -88,8 +89,6 @@ pub struct Consensus {
     core: Option<Core>,
     /// A decided block is on its way to the disk.
     committing: bool,
-    /// The mempool has something, or a block wants sealing.
-    work: bool,
     seal: Option<SpawnHandle>,
     timers: BTreeMap<Timer, SpawnHandle>,
     bodies: Bodies,
@@ -128,7 +127,6 @@ impl Consensus {
             head,
             core: None,
             committing: false,
-            work: false,
             seal: None,
             timers: BTreeMap::new(),
             bodies,
@@ -162,8 +160,8 @@ impl Consensus {
             }
             Err(error) => fatal::stop(format!("height {} cannot start: {error}", self.height())),
         }
-        for checked in self.early.take(self.height()) {
-            self.take_in(checked, ctx);
+        for (sender, checked) in self.early.take(self.height()) {
+            self.take_in(sender, checked, ctx);
         }
     }
 
@@ -182,8 +180,9 @@ impl Consensus {
                     self.publish(class, ConsensusContent::Wire(wire));
                 }
                 Output::SendBody { block, .. } => {
-                    if let Some(body) = self.bodies.get(&block) {
-                        self.publish(Class::Proposal, ConsensusContent::Body(body.block.clone()));
+                    if let Some(Body { block, .. }) = self.bodies.get(&block) {
+                        let content = ConsensusContent::Body(block.clone());
+                        self.publish(Class::Proposal, content);
                     }
                 }
                 Output::Schedule(timer, after) => self.schedule(timer, after, ctx),
@@ -240,45 +239,74 @@ impl Consensus {
                 return;
             }
             let block = block::build(&actor.head, round, actor.me.clone(), created, &transactions);
-            let hash = block.header.hash(&actor.links.reader.network());
-            actor.keep_body(hash, block, transactions);
-            actor.step(Input::Built { round, block: hash }, ctx);
+            if block.leaves.is_empty() && actor.head.transactions == 0 {
+                // Nothing to say and nothing to seal: somebody's message started this height. An
+                // idle network cannot be made to write faster than this.
+                ctx.run_later(SEAL_AFTER, move |actor, ctx| actor.propose(height, round, block, transactions, ctx));
+            } else {
+                actor.propose(height, round, block, transactions, ctx);
+            }
         });
         ctx.spawn(picked);
     }
 
-    /// A checked body goes into the log before the core hears of it: the core may vote for it, and
-    /// a vote's block must be at hand after a crash.
-    fn keep_body(&mut self, hash: Hash, block: CompactBlock, transactions: Vec<SharedTransaction>) {
-        self.links.signer.append(self.height(), &LogRecord::block(&block, &transactions));
-        self.bodies.complete(hash, block, transactions);
+    fn propose(
+        &mut self,
+        height: Height,
+        round: Round,
+        block: CompactBlock,
+        transactions: Vec<SharedTransaction>,
+        ctx: &mut Context<Self>,
+    ) {
+        if self.height() != height || self.core.is_none() {
+            return;
+        }
+        let hash = block.header.hash(&self.links.reader.network());
+        self.keep_body(hash, block, transactions);
+        self.step(Input::Built { round, block: hash }, ctx);
     }
 
-    /// Takes a wanted body one step further: known, then assembled, then checked.
+    /// A checked body goes into the log before the core hears of it: the core may vote for it, and
+    /// a vote's block must be at hand after a crash. The Mempool holds its transactions for others
+    /// who lack them, whatever becomes of the pool.
+    fn keep_body(&mut self, hash: Hash, block: CompactBlock, transactions: Vec<SharedTransaction>) {
+        self.links.signer.append(self.height(), &LogRecord::block(&block, &transactions));
+        self.hold(transactions.clone());
+        self.bodies.complete(hash, Body { block, transactions });
+    }
+
+    fn hold(&self, transactions: Vec<SharedTransaction>) {
+        // It is told with every body, and a full mailbox costs one answer to one who asks again.
+        if self.links.hold.try_send(Hold(transactions)).is_err() {
+            warn!("height {}: the mempool is too busy to hold a block's transactions", self.height());
+        }
+    }
+
+    /// Takes a wanted body one step further: offered, then assembled, then checked. Called again
+    /// whenever the core asks again, since whom to fetch from, and the clock, may have changed.
     fn find_body(&mut self, hash: Hash, ctx: &mut Context<Self>) {
-        let Some((wanted, body)) = self.bodies.wanted(&hash) else { return };
-        if body.transactions.is_some() {
+        let Some(wanted) = self.bodies.wanted(&hash) else { return };
+        if self.bodies.get(&hash).is_some() {
             self.bodies.answered(&hash);
             return self.step(Input::Body { block: hash, valid: true }, ctx);
         }
-        let header = &body.block.header;
-        let follows = header.check_follows(&self.head, &self.voters);
-        if let Err(reason) = follows.and_then(|()| header.check_clock(wanted.round, clock::now())) {
+        let Some((_, block)) = self.bodies.offered(&hash) else { return };
+        if let Err(reason) = block.header.check_follows(&self.head, &self.voters) {
             return self.reject(hash, reason.to_string(), ctx);
         }
-        let (height, block) = (self.height(), body.block.clone());
-        let assemble = Assemble { hash, block: block.clone(), from: wanted.proposer.clone() };
-        if !self.bodies.begin_assembly(&hash) {
-            return;
+        if let Err(reason) = block.header.check_clock(wanted.round, clock::now()) {
+            // No verdict on the block: in a later round, or a moment later, it may be welcome.
+            return warn!("height {}: block {} must wait: {reason}", self.height(), hash.short());
         }
+        let (height, block) = (self.height(), block.clone());
+        let assemble = Assemble { hash, block: block.clone(), from: wanted.proposer.clone() };
         let assembled = self.links.assemble.send(assemble).into_actor(self).map(move |answer, actor, ctx| {
             let answer = answer.unwrap_or_else(|error| fatal::stop(format!("the mempool is gone: {error}")));
-            if actor.height() != height {
-                return;
-            }
-            actor.bodies.end_assembly(&hash);
             // Given up for another block: the core will ask again if it still wants this one.
             let Some(transactions) = answer else { return };
+            if actor.height() != height || actor.committing || actor.bodies.get(&hash).is_some() {
+                return;
+            }
             match actor.check(&block, &transactions) {
                 Ok(()) => {
                     actor.keep_body(hash, block, transactions);
@@ -312,7 +340,7 @@ impl Consensus {
     }
 
     fn on_decided(&mut self, certificate: Certificate, ctx: &mut Context<Self>) {
-        let Some((block, transactions)) = self.bodies.take_complete(&certificate.block) else {
+        let Some(Body { block, transactions }) = self.bodies.take(&certificate.block) else {
             fatal::stop(format!("height {} was decided on a block that is not here", self.height()))
         };
         let hash = certificate.block;
@@ -339,7 +367,6 @@ impl Consensus {
         self.metrics.transactions_committed.inc_by(head.transactions as u64);
         self.links.signer.done(HeightDone(head.height));
         self.committing = false;
-        self.work = false;
         self.bodies = Bodies::default();
         self.log.clear();
         self.head = head;
@@ -380,13 +407,16 @@ impl Consensus {
         Ok(())
     }
 
-    fn take_in(&mut self, checked: CheckedConsensus, ctx: &mut Context<Self>) {
+    fn take_in(&mut self, peer: Identity, checked: CheckedConsensus, ctx: &mut Context<Self>) {
         match checked {
             CheckedConsensus::Message(message) => self.step(Input::Message(message), ctx),
             CheckedConsensus::Body(block) => {
                 let hash = block.header.hash(&self.links.reader.network());
-                self.bodies.arrived(hash, block);
-                self.find_body(hash, ctx);
+                if self.bodies.offer(hash, &peer, block) {
+                    self.find_body(hash, ctx);
+                } else {
+                    count(&self.metrics.messages_refused, "unasked-body");
+                }
             }
         }
     }
@@ -396,6 +426,7 @@ impl Actor for Consensus {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        self.hold(self.bodies.transactions());
         if !self.log.is_empty() {
             info!("height {}: taking up what was interrupted", self.height());
             self.start(ctx);
@@ -417,7 +448,6 @@ impl Handler<Work> for Consensus {
     type Result = ();
 
     fn handle(&mut self, _: Work, ctx: &mut Self::Context) {
-        self.work = true;
         self.start(ctx);
     }
 }
@@ -430,16 +460,17 @@ impl Handler<FromPeer<CheckedConsensus>> for Consensus {
         if height <= self.head.height {
             return debug!("{peer} speaks of height {height}, which is decided");
         }
+        let signed = matches!(content, CheckedConsensus::Message(_));
         if height == self.height() && !self.committing {
-            self.start(ctx);
-            return self.take_in(content, ctx);
+            // A body is no reason to start: nobody signed that it is wanted.
+            if signed {
+                self.start(ctx);
+            }
+            return self.take_in(peer, content, ctx);
         }
         // A height just ahead is kept for when this node gets there.
-        let about_to_be_there = self.committing && height == self.height().next();
         self.early.keep(self.height(), &peer, content);
-        if let (false, Some(sync), Some(decided)) =
-            (about_to_be_there || self.committing, &self.sync, height.previous())
-        {
+        if let (true, Some(sync), Some(decided)) = (signed && !self.committing, &self.sync, height.previous()) {
             // A full mailbox means that Sync has heard it already.
             let _told_already = sync.try_send(Behind { peer, height: decided });
         }

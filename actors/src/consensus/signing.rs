@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use actix::{Message, Recipient};
 use futures_executor::block_on;
-use log::warn;
 use minidlt_protocol::{
     block::{Block, CompactBlock, SharedTransaction},
     codec,
@@ -21,7 +20,7 @@ use minidlt_protocol::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::bodies::Bodies;
+use super::bodies::{Bodies, Body};
 use crate::{
     fatal,
     messages::signer::{AppendLog, HeightDone, SignProposal, SignVote, Stamp},
@@ -55,9 +54,12 @@ pub fn restore(records: Vec<Vec<u8>>, network: &Hash, registry: &Registry, bodie
             Ok(LogRecord::Block(block)) => match verify(&block, network, registry) {
                 Ok(transactions) => {
                     let (header, leaves) = (block.header.clone(), block.leaves());
-                    bodies.complete(header.hash(network), CompactBlock { header, leaves }, transactions);
+                    let block = CompactBlock { header, leaves };
+                    bodies.complete(block.header.hash(network), Body { block, transactions });
                 }
-                Err(reason) => warn!("entry {at} of the height's log holds a block that is not valid: {reason}"),
+                Err(reason) => {
+                    fatal::stop(format!("entry {at} of the height's log holds a block that is not valid: {reason}"))
+                }
             },
             Err(error) => fatal::stop(format!("entry {at} of the height's log is not of this program: {error}")),
         }

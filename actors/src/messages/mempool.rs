@@ -21,8 +21,9 @@ pub struct Pick {
     pub created: Timestamp,
 }
 
-/// The transactions of a proposed block, in order; those not here are fetched from `from`.
-/// `None` where they did not come before another `Assemble` or the height's end.
+/// The transactions of a proposed block, in order; those not here are fetched from `from`, and if
+/// it does not answer, from all. The same again while it is under way changes whom to ask.
+/// `None` where they did not come before another block's `Assemble` or the height's end.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Option<Vec<SharedTransaction>>")]
 pub struct Assemble {
@@ -30,6 +31,12 @@ pub struct Assemble {
     pub block: CompactBlock,
     pub from: Identity,
 }
+
+/// Transactions of a proposed block, to be had by those who ask until the height ends, whatever
+/// becomes of the pool.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct Hold(pub Vec<SharedTransaction>);
 
 /// Is it waiting, or was it lately found that it can never be committed?
 #[derive(Debug, Clone, Copy, Message)]

@@ -11,6 +11,11 @@ use minidlt_protocol::block::{DecidedBlock, Head};
 #[rtype(result = "Committed")]
 pub struct Commit(pub Arc<DecidedBlock>);
 
+/// Writes what is only in the database's log to its tables, so that the next start need not.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct Flush;
+
 /// A block is on disk: told to all who wait for that, and the answer to `Commit`.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]

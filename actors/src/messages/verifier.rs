@@ -7,7 +7,7 @@ use minidlt_protocol::{
     block::SharedTransaction,
     message::{CheckedConsensus, MessageError, PoolContent, SyncContent},
     transaction::{Refusal, TransactionBytes},
-    types::Identity,
+    types::{Identity, Timestamp},
 };
 
 /// A frame whose stamp holds; for consensus also the vote or proposal within.
@@ -34,4 +34,6 @@ pub struct VerifyTransactions {
     pub transactions: Vec<TransactionBytes>,
     /// This node, where the author itself submitted them here.
     pub gateway: Option<Identity>,
+    /// The time to check lifetimes against: a proposed block's, or else now.
+    pub at: Option<Timestamp>,
 }

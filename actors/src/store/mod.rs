@@ -33,7 +33,7 @@ pub use self::{
 };
 use crate::{
     fatal,
-    messages::store::{Commit, Committed},
+    messages::store::{Commit, Committed, Flush},
 };
 
 /// The actor, on a thread of its own since it waits for the disk.
@@ -68,8 +68,12 @@ impl Store {
 
 impl Actor for Store {
     type Context = SyncContext<Self>;
+}
 
-    fn stopped(&mut self, _: &mut Self::Context) {
+impl Handler<Flush> for Store {
+    type Result = ();
+
+    fn handle(&mut self, _: Flush, _: &mut Self::Context) {
         // Nothing is at stake: all is in the log. Only the next start would read it again.
         if let Err(error) = self.writer.flush() {
             log::warn!("the ledger could not be flushed: {error}");

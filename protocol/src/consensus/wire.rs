@@ -102,6 +102,10 @@ pub enum WireError {
     Count { count: usize, least: usize, most: usize },
     #[error("the prevote of {0} in a certificate of precommits")]
     NotAPrecommit(Identity),
+    #[error("a body of {0} transactions, more than a block may hold")]
+    BodySize(usize),
+    #[error("a body whose transactions do not lead to its header's root")]
+    BodyRoot,
 }
 
 /// A message whose signatures were checked against the voters of its height.

@@ -31,10 +31,13 @@ fn figure(bench: &Value, key: &str) -> f64 {
 fn speed_latency_memory_and_start_up() {
     let most = bench("as fast as it goes", &[]);
     assert!(figure(&most, "ratio") >= 0.30, "{most}");
-    let peak = figure(&most, "peak_memory_mib_max");
-    assert!(peak < 400.0, "a node's memory stays under 400 MiB: {peak}");
-    let (warm, end) = (figure(&most, "rss_mib_at_warmup_max"), figure(&most, "rss_mib_at_end_max"));
-    println!("memory: {warm} MiB warm, {end} MiB at the end, {peak} MiB at most");
+    for node in 0..4 {
+        let [peak, warm, end] = ["peak_memory_mib", "rss_mib_at_warmup", "rss_mib_at_end"]
+            .map(|key| figure(&most, &format!("node{node}_{key}")));
+        assert!(peak < 400.0, "the memory of node {node} stays under 400 MiB: {peak}");
+        // Half of the database's write buffers and of its cache may still fill after the warm-up.
+        assert!(end < warm + 64.0, "the memory of node {node} is flat: {warm} MiB warm, {end} MiB at the end");
+    }
 
     let calm = bench("100 transactions a second", &["--rate", "100"]);
     assert!(figure(&calm, "latency_p50_ms") < 25.0, "{calm}");

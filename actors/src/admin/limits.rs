@@ -7,9 +7,10 @@
 //! | `handshakes_per_worker` | 64 | TLS handshakes at once, each costs CPU; more wait |
 //! | `requests` | 1,024 | requests under way, HTTP/2 streams included: 429 |
 //! | `body_bytes` | 8 MiB | one request's body: 413, before it is read where its length is told |
-//! | `bodies_bytes` | 64 MiB | all bodies in memory; more wait `body_time` for room: 429 |
+//! | `bodies_bytes` | 64 MiB | what has come of all bodies; a new one waits half of `body_time` for room: 429 |
 //! | `batch` | 10,000 | transactions in one request, as many as a block holds: 413 |
 //! | `waiters` | 512 | requests that wait for a commit: 429, before anything is submitted |
+//! | [`WAITED_TRANSACTIONS`] | 1,000 | in a request that waits, looked up after each block: 413, as for `waiters` |
 //! | `max_wait` | 60 s | the longest such wait: 400 |
 //! | `subscribers` | 256 | event streams: 503 |
 //! | `frame_time` | 10 s | for a subscriber to take one frame: closed with 1008 |
@@ -20,6 +21,9 @@
 //! | `write_time` | 30 s | that sent bytes stay unacknowledged, or the peer's window closed: dropped |
 //! | [`PAGE_BLOCKS`], [`PAGE_BYTES`] | 100, 8 MiB | blocks in one answer, whichever comes first; more on the next page |
 //! | [`MESSAGE_BYTES`] | 1,024 | an administrator's text to all nodes: 413 |
+//! | [`PREPARATION_BYTES`] | 2 MiB | JSON of a transaction to prepare, twice the largest's own bytes: 413 |
+//! | [`PREPARATIONS`] | 2 | at once, as JSON taken apart may need 100 times its bytes; more wait |
+//! | [`PREPARATION_WAIT`] | 1 s | for a turn to prepare: 429 |
 //! | [`SMALL_BODY_BYTES`] | 64 KiB | bodies of administrators' requests: 413 |
 //! | [`EVENT_MESSAGE_BYTES`] | 4 KiB | what a subscriber may send, which is control frames only: closed |
 //! | head of a request | 128 KiB, 96 headers | fixed in actix-http: 400 or 431 |
@@ -28,6 +32,8 @@
 //! | backlog | 1,024 | connections not yet accepted: the kernel makes them wait |
 
 use std::time::Duration;
+
+use minidlt_protocol::limits::MAX_BULK_TRANSACTION_BYTES;
 
 /// What one node's API takes on; see the table above.
 #[derive(Debug, Clone, Copy)]
@@ -76,5 +82,9 @@ impl Default for Limits {
 pub const PAGE_BLOCKS: u64 = 100;
 pub const PAGE_BYTES: usize = 8 << 20;
 pub const MESSAGE_BYTES: usize = 1_024;
+pub const WAITED_TRANSACTIONS: usize = 1_000;
+pub const PREPARATION_BYTES: usize = 2 * MAX_BULK_TRANSACTION_BYTES;
+pub const PREPARATIONS: usize = 2;
+pub const PREPARATION_WAIT: Duration = Duration::from_secs(1);
 pub const SMALL_BODY_BYTES: usize = 64 << 10;
 pub const EVENT_MESSAGE_BYTES: usize = 4 << 10;

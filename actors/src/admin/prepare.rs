@@ -8,16 +8,27 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use minidlt_protocol::{
     codec,
     crypto::Signature,
-    limits::MAX_LIFETIME_MILLIS,
-    transaction::{Body, Content, Operation, SignedTransaction, Transaction, TransactionBytes},
-    types::Timestamp,
+    limits::{MAX_LIFETIME_MILLIS, MAX_RECORDS},
+    transaction::{Body, Content, Operation, Refusal, SignedTransaction, Transaction, TransactionBytes},
+    types::{Identity, Timestamp},
 };
 use serde_json::{Value, json};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::{State, auth::By, body, exact, problem::Problem};
+use super::{
+    State,
+    auth::By,
+    blocking, body, exact,
+    limits::{PREPARATION_BYTES, PREPARATION_WAIT, PREPARATIONS},
+    problem::Problem,
+};
 
 const DEFAULT_LIFETIME_S: u64 = 3_600;
 const MAX_LIFETIME_S: u64 = MAX_LIFETIME_MILLIS / 1_000;
+
+/// Preparations under way. One for the whole program, so that a permit can go with the work to
+/// the thread that does it.
+static UNDER_WAY: Semaphore = Semaphore::const_new(PREPARATIONS);
 
 pub async fn post(
     state: web::Data<State>,
@@ -25,13 +36,32 @@ pub async fn post(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let read = body::read(&state, &request, payload, state.api.limits.body_bytes).await?;
-    let asked = exact::parse(&read.bytes).map_err(|error| Problem::bad_request(format!("the body: {error}")))?;
+    let body = body::read(&state, &request, payload, PREPARATION_BYTES).await?;
+    let turn = turn().await?;
+    let (node, bytes) = (state.clone(), body.bytes.clone());
+    let text = blocking(move || {
+        // Not kept by the caller, who may hang up: the work goes on all the same.
+        let _turn = turn;
+        prepare(&node, &caller.identity, &bytes)
+    })
+    .await?;
+    Ok(HttpResponse::Ok().content_type("application/json").body(text))
+}
+
+async fn turn() -> Result<SemaphorePermit<'static>, Problem> {
+    match tokio::time::timeout(PREPARATION_WAIT, UNDER_WAY.acquire()).await {
+        Ok(Ok(turn)) => Ok(turn),
+        _ => Err(Problem::too_many_requests(format!("{PREPARATIONS} transactions are being prepared already"))),
+    }
+}
+
+fn prepare(state: &State, author: &Identity, asked: &[u8]) -> Result<String, Problem> {
+    let asked = exact::parse(asked).map_err(|error| Problem::bad_request(format!("the body: {error}")))?;
     let (operation, lifetime_s) = operation(asked)?;
     let created = now()?;
     let body = Body {
         network: state.network,
-        author: caller.identity.clone(),
+        author: author.clone(),
         created,
         expires: created.plus_millis(lifetime_s * 1_000),
         nonce: nonce()?,
@@ -44,12 +74,13 @@ pub async fn post(
     let checked =
         checked.and_then(|parsed| parsed.authorise(&state.api.registry, Some(&state.api.me)).map(|()| parsed));
     let id = checked.map_err(|refusal| Problem::refused(&refusal))?.id;
-    Ok(HttpResponse::Ok().json(json!({
+    let answer = json!({
         "id": id,
         "body": STANDARD.encode(encoded),
         "digest": id,
         "expires": body.expires,
-    })))
+    });
+    Ok(answer.to_string())
 }
 
 fn now() -> Result<Timestamp, Problem> {
@@ -81,6 +112,11 @@ fn operation(asked: Value) -> Result<(Operation, u64), Problem> {
     let Some(Value::Object(mut record)) = members.remove("record") else { return Err(Problem::bad_request(EXPECTED)) };
     let contents = match (record.remove("content"), record.remove("contents")) {
         (Some(content), None) => vec![Content::from_json(&content)],
+        // Refused like any such transaction, but before each is encoded.
+        (None, Some(Value::Array(contents))) if contents.len() > MAX_RECORDS => {
+            let refusal = Refusal::Malformed(format!("it holds more than {MAX_RECORDS} records"));
+            return Err(Problem::refused(&refusal));
+        }
         (None, Some(Value::Array(contents))) => contents.iter().map(Content::from_json).collect(),
         _ => return Err(Problem::bad_request(EXPECTED)),
     };

@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 
 use super::{
     State, body,
+    limits::WAITED_TRANSACTIONS,
     problem::Problem,
     transactions,
     wait::{self, WaitQuery},
@@ -67,14 +68,21 @@ pub async fn post(
     if !ACCEPTED.split(", ").any(|accepted| accepted == content_type) {
         return Err(Problem::unsupported_media_type(&content_type, ACCEPTED));
     }
-    let body = body::read(&state, &request, payload, limits.body_bytes).await?;
+    let most = if time.is_some() { limits.batch.min(WAITED_TRANSACTIONS) } else { limits.batch };
+    let submitted = {
+        let body = body::read(&state, &request, payload, limits.body_bytes).await?;
+        let items: Vec<Item> = match content_type.as_str() {
+            "application/json" => vec![Ok(from_json(&body.bytes)?)],
+            "application/cbor" => vec![Ok(body.bytes.to_vec().into())],
+            _ => split(&body.bytes, most)?,
+        };
+        // The body keeps its room until the mempool has answered, and no longer: not while a commit
+        // is waited for.
+        submit(&state, items).await?
+    };
     match content_type.as_str() {
-        "application/json" => one(&state, from_json(&body.bytes)?, time).await,
-        "application/cbor" => one(&state, body.bytes.to_vec().into(), time).await,
-        _ => {
-            let transactions = split(&body.bytes, limits.batch)?;
-            many(&state, transactions, time).await
-        }
+        "application/cbor-seq" => many(&state, submitted, time).await,
+        _ => one(&state, submitted, time).await,
     }
 }
 
@@ -117,7 +125,9 @@ fn split(bytes: &[u8], most: usize) -> Result<Vec<Item>, Problem> {
     let mut rest = bytes;
     while !rest.is_empty() {
         if items.len() == most {
-            return Err(Problem::payload_too_large(format!("the sequence has more than the {most} items accepted")));
+            return Err(Problem::payload_too_large(format!(
+                "the sequence has more than the {most} items accepted; with wait=committed, {WAITED_TRANSACTIONS} are"
+            )));
         }
         let size = codec::first_item(rest)
             .map_err(|error| Problem::bad_request(format!("item {} of the sequence: {error}", items.len())))?;
@@ -132,9 +142,32 @@ fn split(bytes: &[u8], most: usize) -> Result<Vec<Item>, Problem> {
     Ok(items)
 }
 
+/// What the mempool answered.
+struct Submitted {
+    /// Each item's id, or why it was not taken.
+    outcomes: Vec<Result<Hash, Refusal>>,
+    /// Those that were on the ledger before.
+    committed: Vec<Hash>,
+}
+
+impl Submitted {
+    /// Where they are committed. What was only now taken is looked for if its commit is waited for.
+    async fn places(
+        &self,
+        state: &web::Data<State>,
+        time: Option<Duration>,
+    ) -> Result<BTreeMap<Hash, Located>, Problem> {
+        let ids: Vec<Hash> = match time {
+            Some(_) => self.outcomes.iter().flatten().copied().collect(),
+            None => self.committed.clone(),
+        };
+        wait::committed(state, ids, time.unwrap_or_default()).await
+    }
+}
+
 /// Hands transactions to the mempool. A submission is never given up half-way: its answer is
 /// awaited for as long as it takes, so that what the caller hears is what happened.
-async fn submit(state: &State, items: Vec<Item>) -> Result<Vec<Result<Hash, Refusal>>, Problem> {
+async fn submit(state: &State, items: Vec<Item>) -> Result<Submitted, Problem> {
     let bytes: Vec<TransactionBytes> = items.iter().filter_map(|item| item.as_ref().ok()).cloned().collect();
     let answers = match bytes.is_empty() {
         true => Vec::new(),
@@ -145,11 +178,13 @@ async fn submit(state: &State, items: Vec<Item>) -> Result<Vec<Result<Hash, Refu
     };
     let mut answers = answers.into_iter();
     let mut outcomes = Vec::with_capacity(items.len());
+    let mut committed = Vec::new();
     for item in items {
         let outcome = match item {
             Err(refusal) => Err(refusal),
             Ok(bytes) => match answers.next() {
-                Some(Err(Refusal::AlreadyPending | Refusal::AlreadyCommitted)) => id(state, &bytes),
+                Some(Err(Refusal::AlreadyPending)) => id(state, &bytes),
+                Some(Err(Refusal::AlreadyCommitted)) => id(state, &bytes).inspect(|id| committed.push(*id)),
                 Some(answer) => answer,
                 None => return Err(Problem::internal("the mempool answered for fewer transactions than it was given")),
             },
@@ -159,21 +194,20 @@ async fn submit(state: &State, items: Vec<Item>) -> Result<Vec<Result<Hash, Refu
         }
         outcomes.push(outcome);
     }
-    Ok(outcomes)
+    Ok(Submitted { outcomes, committed })
 }
 
 fn id(state: &State, bytes: &TransactionBytes) -> Result<Hash, Refusal> {
     open(bytes.as_slice()).map(|(signed, _)| id_of(&state.network, &signed.body))
 }
 
-async fn one(state: &State, bytes: TransactionBytes, time: Option<Duration>) -> Result<HttpResponse, Problem> {
-    let outcome = submit(state, vec![Ok(bytes)]).await?.pop();
-    let id = match outcome {
-        Some(Ok(id)) => id,
-        Some(Err(refusal)) => return Err(Problem::refused(&refusal)),
+async fn one(state: &web::Data<State>, submitted: Submitted, time: Option<Duration>) -> Result<HttpResponse, Problem> {
+    let id = match submitted.outcomes.first() {
+        Some(Ok(id)) => *id,
+        Some(Err(refusal)) => return Err(Problem::refused(refusal)),
         None => return Err(Problem::internal("the mempool gave no answer")),
     };
-    let places = wait::committed(state, std::iter::once(id), time.unwrap_or_default()).await?;
+    let places = submitted.places(state, time).await?;
     if let Some(located) = places.get(&id) {
         return Ok(HttpResponse::Ok().json(transactions::committed(&id, located)));
     }
@@ -195,10 +229,9 @@ fn status(id: &Hash, places: &BTreeMap<Hash, Located>) -> Value {
     }
 }
 
-async fn many(state: &State, items: Vec<Item>, time: Option<Duration>) -> Result<HttpResponse, Problem> {
-    let outcomes = submit(state, items).await?;
-    let ids = outcomes.iter().filter_map(|outcome| outcome.as_ref().ok()).copied();
-    let places = wait::committed(state, ids, time.unwrap_or_default()).await?;
+async fn many(state: &web::Data<State>, submitted: Submitted, time: Option<Duration>) -> Result<HttpResponse, Problem> {
+    let places = submitted.places(state, time).await?;
+    let outcomes = submitted.outcomes;
     let accepted = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
     let refused = outcomes.len() - accepted;
     let refusals = || outcomes.iter().filter_map(|outcome| outcome.as_ref().err());

@@ -3,11 +3,12 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use actix_web::web;
 use minidlt_protocol::types::Hash;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::{State, problem::Problem};
+use super::{State, blocking, problem::Problem};
 use crate::store::reader::Located;
 
 /// `?wait=committed&timeout=5s`
@@ -45,37 +46,41 @@ fn duration(text: &str) -> Option<Duration> {
     text.strip_suffix('s').unwrap_or(text).parse().ok().map(Duration::from_secs)
 }
 
+type Places = BTreeMap<Hash, Located>;
+
 /// Where these transactions are committed, waiting up to `time` until all are. Those not in the
 /// answer are not committed.
-pub async fn committed(
-    state: &State,
-    ids: impl Iterator<Item = Hash>,
-    time: Duration,
-) -> Result<BTreeMap<Hash, Located>, Problem> {
+pub async fn committed(state: &web::Data<State>, ids: Vec<Hash>, time: Duration) -> Result<Places, Problem> {
     let deadline = Instant::now() + time;
-    let mut missing: Vec<Hash> = ids.collect();
-    let mut found = BTreeMap::new();
+    let (mut found, mut missing) = (Places::new(), ids);
     let mut heads = state.api.ledger.heads();
-    loop {
+    while !missing.is_empty() {
         // Marked as seen before looking: a block committed while looking wakes again.
         heads.borrow_and_update();
-        let mut still_missing = Vec::new();
-        for id in missing {
-            match state.api.ledger.locate(&id)? {
-                Some(located) => drop(found.insert(id, located)),
-                None => still_missing.push(id),
-            }
-        }
-        missing = still_missing;
+        let node = state.clone();
+        (found, missing) = blocking(move || look(&node, found, missing)).await?;
         if missing.is_empty() || Instant::now() >= deadline {
-            return Ok(found);
+            break;
         }
         tokio::select! {
-            changed = heads.changed() => if changed.is_err() { return Ok(found) },
-            () = tokio::time::sleep_until(deadline) => return Ok(found),
-            () = state.closed() => return Ok(found),
+            changed = heads.changed() => if changed.is_err() { break },
+            () = tokio::time::sleep_until(deadline) => break,
+            () = state.closed() => break,
         }
     }
+    Ok(found)
+}
+
+/// Looks once for each that is missing; answers what is found by now, and what is still missing.
+fn look(state: &State, mut found: Places, missing: Vec<Hash>) -> Result<(Places, Vec<Hash>), Problem> {
+    let mut still_missing = Vec::new();
+    for id in missing {
+        match state.api.ledger.locate(&id)? {
+            Some(located) => drop(found.insert(id, located)),
+            None => still_missing.push(id),
+        }
+    }
+    Ok((found, still_missing))
 }
 
 #[cfg(test)]

@@ -385,7 +385,7 @@ impl Consensus {
         self.early.forget_up_to(self.head.height);
         if self.early.has(self.height()) {
             self.start(ctx);
-        } else if self.head.transactions > 0 {
+        } else if self.head.transactions > 0 && !self.committing {
             self.seal = Some(ctx.run_later(SEAL_AFTER, |actor, ctx| actor.start(ctx)));
         }
     }

@@ -118,7 +118,8 @@ pub struct Listener {
     /// Changes not yet told, a peer at most once: the last word counts.
     untold: VecDeque<PeerChanged>,
     telling: bool,
-    refusals: LogLimit,
+    /// A limit a kind, so that one kind of stranger cannot hide another.
+    refusals: BTreeMap<&'static str, LogLimit>,
 }
 
 impl Listener {
@@ -139,7 +140,7 @@ impl Listener {
             sessions_started: 0,
             untold: VecDeque::new(),
             telling: false,
-            refusals: LogLimit::default(),
+            refusals: BTreeMap::new(),
         })
     }
 
@@ -234,7 +235,7 @@ impl Listener {
     /// Counts and logs a connection that did not come to stand.
     fn refused(&mut self, who: &str, why: &Ended) {
         count(&self.settings.metrics.connections_refused, why.kind());
-        if let Some(more) = self.refusals.allow() {
+        if let Some(more) = self.refusals.entry(why.kind()).or_default().allow() {
             log::warn!("no connection with {who}: {why}{more}");
         }
     }

@@ -1,16 +1,22 @@
 //! The bounds on what is under way at once.
 
 use std::{
+    convert::Infallible,
     io::{Read as _, Write as _},
     net::TcpStream,
     time::Duration,
 };
 
 use awc::http::Method;
+use bytes::Bytes;
+use futures_util::{future::join_all, stream};
 use minidlt_actors::admin::Limits;
 use minidlt_protocol::codec;
 
-use super::{network::TRADER, node::Node};
+use super::{
+    network::TRADER,
+    node::{Answer, Node},
+};
 
 const PATH: &str = "/v1/transactions";
 const CBOR: &str = "application/cbor";
@@ -63,7 +69,7 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
 }
 
 #[actix_web::test]
-async fn bodies_wait_for_room() {
+async fn bodies_take_no_more_room_than_there_is() {
     let limits = Limits { bodies_bytes: 1 << 20, body_time: Duration::from_millis(600), ..Limits::default() };
     let mut node = Node::with(limits);
     node.http2 = false;
@@ -71,4 +77,28 @@ async fn bodies_wait_for_room() {
     assert_eq!((none.status.as_u16(), none.problem().as_str()), (429, "too-many-requests"));
     let body = codec::encode(&node.network.signed(TRADER, 1));
     assert_eq!(node.call(TRADER, Method::POST, PATH, CBOR, body).await.status, 202);
+}
+
+/// Submits a transaction without telling how long it is.
+async fn chunked(node: &Node, query: &str, nonce: u64) -> Answer {
+    let body = Bytes::from(codec::encode(&node.network.signed(TRADER, nonce)));
+    let request = node.client(TRADER).post(node.url(&format!("{PATH}{query}"))).content_type(CBOR);
+    Answer::read(request.send_stream(stream::iter([Ok::<_, Infallible>(body)])).await.unwrap()).await
+}
+
+#[actix_web::test]
+async fn bodies_take_room_for_what_came_and_none_while_a_commit_is_waited_for() {
+    // Room for eight that are so small, and not for a ninth if those that wait kept theirs.
+    let limits = Limits { bodies_bytes: 8 << 10, body_time: Duration::from_secs(2), ..Limits::default() };
+    let mut node = Node::with(limits);
+    node.http2 = false;
+    let waits = join_all((1..=8).map(|nonce| chunked(&node, "?wait=committed&timeout=4s", nonce)));
+    let ninth = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        chunked(&node, "", 9).await
+    };
+    let (waited, ninth) = tokio::join!(waits, ninth);
+    for answer in waited.iter().chain([&ninth]) {
+        assert_eq!(answer.status, 202, "{}", answer.text);
+    }
 }

@@ -95,6 +95,7 @@ fn submissions(node: &Node) -> Vec<Case> {
         ("an empty sequence", "", SEQ, vec![], (400, "bad-request")),
         ("a broken sequence", "", SEQ, [good.clone(), vec![0xff]].concat(), (400, "bad-request")),
         ("too long a sequence", "", SEQ, vec![0; 10_001], (413, "payload-too-large")),
+        ("too long a sequence to wait for", "?wait=committed", SEQ, vec![0; 1_001], (413, "payload-too-large")),
         ("not JSON", "", JSON, b"body".to_vec(), (400, "bad-request")),
         ("JSON without a signature", "", JSON, json(json!({ "body": "" })).into(), (400, "bad-request")),
         ("JSON with more", "", JSON, json(json!({ "body": "", "signature": "", "x": 1 })).into(), (400, "bad-request")),
@@ -115,6 +116,8 @@ fn submissions(node: &Node) -> Vec<Case> {
 fn preparations() -> Vec<Case> {
     let nested = format!(r#"{{"record":{{"content":{}{}}}}}"#, "[".repeat(40), "]".repeat(40));
     let long = format!(r#"{{"record":{{"content":"{}"}}}}"#, "x".repeat(70_000));
+    let many = format!(r#"{{"record":{{"contents":[{}0]}}}}"#, "0,".repeat(10_000));
+    let huge = " ".repeat((2 << 20) + 1);
     let list = [
         ("nothing to prepare", TRADER, "", (400, "bad-request")),
         ("not an operation", TRADER, "[]", (400, "bad-request")),
@@ -135,6 +138,8 @@ fn preparations() -> Vec<Case> {
         ),
         ("a name twice", TRADER, r#"{"record":{"content":{"a":1,"a":2}}}"#, (400, "bad-request")),
         ("nested too deep", TRADER, &nested, (400, "malformed-transaction")),
+        ("too many contents", TRADER, &many, (400, "malformed-transaction")),
+        ("too large a body to prepare", TRADER, &huge, (413, "payload-too-large")),
         ("too large a record", TRADER, &long, (413, "oversized-transaction")),
         ("a node as author", "node1@Org02", r#"{"record":{"content":1}}"#, (403, "unknown-author")),
         ("the wrong gateway", ELSEWHERE, r#"{"record":{"content":1}}"#, (403, "gateway-not-permitted")),

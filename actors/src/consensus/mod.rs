@@ -29,7 +29,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use actix::{
     Actor, ActorFutureExt, AsyncContext, Context, Handler, MessageResult, Recipient, ResponseActFuture, SpawnHandle,
-    WrapFuture, fut,
+    WrapFuture,
 };
 use log::{debug, info, warn};
 use minidlt_protocol::{
@@ -75,6 +75,9 @@ pub struct Links {
     pub reader: Reader,
 }
 
+/// Where the answer to `Fetched` goes.
+type FetchedReply = oneshot::Sender<Result<(), String>>;
+
 /// The actor.
 pub struct Consensus {
     me: Identity,
@@ -95,8 +98,10 @@ pub struct Consensus {
     early: Early,
     /// What the log held of the height that a crash interrupted.
     log: Log,
+    /// Whom to answer when the fetched block under way is on disk.
+    fetched: Option<FetchedReply>,
     /// A fetched block that came while another was being committed.
-    waiting: Option<(CertifiedBlock, oneshot::Sender<Result<(), String>>)>,
+    waiting: Option<(CertifiedBlock, FetchedReply)>,
 }
 
 /// Tells Consensus whom to tell that it is behind: Sync is made after it.
@@ -132,6 +137,7 @@ impl Consensus {
             bodies,
             early: Early::default(),
             log,
+            fetched: None,
             waiting: None,
         }
     }
@@ -378,9 +384,11 @@ impl Consensus {
             }
         });
         ctx.spawn(told);
+        if let Some(reply) = self.fetched.take() {
+            let _given_up = reply.send(Ok(()));
+        }
         if let Some((block, reply)) = self.waiting.take() {
-            // Sync may have given up waiting.
-            let _given_up = reply.send(self.take_fetched(block, ctx));
+            self.take_fetched(block, reply, ctx);
         }
         self.early.forget_up_to(self.head.height);
         if self.early.has(self.height()) {
@@ -394,17 +402,20 @@ impl Consensus {
         self.seal.take().map(|seal| ctx.cancel_future(seal));
     }
 
-    /// Commits a block that others decided, if it holds.
-    fn take_fetched(&mut self, block: CertifiedBlock, ctx: &mut Context<Self>) -> Result<(), String> {
-        if block.block.header.height <= self.head.height {
-            return Ok(());
-        }
+    /// Commits a block that others decided, if it holds; answers once it is on disk.
+    fn take_fetched(&mut self, block: CertifiedBlock, reply: FetchedReply, ctx: &mut Context<Self>) {
+        let known = block.block.header.height <= self.head.height;
         let network = self.links.reader.network();
-        let block = DecidedBlock::certified(block, &network, &self.head, &self.registry)
-            .map_err(|reason| reason.to_string())?;
-        info!("height {}: got block {} from a peer", self.height(), block.hash.short());
-        self.commit(block, ctx);
-        Ok(())
+        // Sync may have given up waiting for any of these answers.
+        let _given_up = match DecidedBlock::certified(block, &network, &self.head, &self.registry) {
+            _ if known => reply.send(Ok(())),
+            Err(reason) => reply.send(Err(reason.to_string())),
+            Ok(block) => {
+                info!("height {}: got block {} from a peer", self.height(), block.hash.short());
+                self.fetched = Some(reply);
+                return self.commit(block, ctx);
+            }
+        };
     }
 
     fn take_in(&mut self, peer: Identity, checked: CheckedConsensus, ctx: &mut Context<Self>) {
@@ -481,12 +492,12 @@ impl Handler<Fetched> for Consensus {
     type Result = ResponseActFuture<Self, Result<(), String>>;
 
     fn handle(&mut self, Fetched(block): Fetched, ctx: &mut Self::Context) -> Self::Result {
-        if !self.committing {
-            let taken = self.take_fetched(block, ctx);
-            return Box::pin(fut::ready(taken));
-        }
         let (reply, answer) = oneshot::channel();
-        self.waiting = Some((block, reply));
+        if self.committing {
+            self.waiting = Some((block, reply));
+        } else {
+            self.take_fetched(block, reply, ctx);
+        }
         let answered = async { answer.await.unwrap_or_else(|_| Err("another block was fetched instead".into())) };
         Box::pin(answered.into_actor(self))
     }

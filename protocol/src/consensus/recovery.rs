@@ -49,12 +49,22 @@ impl Core {
     }
 
     fn replay_vote(&mut self, vote: &SignedVote, signer: &mut dyn Signer) {
-        if vote.voter == self.desk.me && vote.vote.round == self.round() {
-            self.desk.unsigned.remove(&vote.vote.phase);
-            self.state.set_last_vote(convert::vote_in(vote));
+        let ours = vote.voter == self.desk.me;
+        if ours && vote.vote.round == self.round() {
+            self.said(vote);
         }
         self.learn(vote);
         self.feed(EngineInput::Vote(convert::vote_in(vote)), signer);
+        // What made us enter the round of this vote may not be in the log, so that the vote itself
+        // is what leads there; it is then the one to be said again, and no other.
+        if ours && vote.vote.round == self.round() {
+            self.said(vote);
+        }
+    }
+
+    fn said(&mut self, vote: &SignedVote) {
+        self.desk.unsigned.remove(&vote.vote.phase);
+        self.state.set_last_vote(convert::vote_in(vote));
     }
 
     fn is_proposed(&self, block: &Hash) -> bool {

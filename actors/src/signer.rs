@@ -7,14 +7,11 @@
 //!
 //! A disk that fails ends the process: a vote that may be forgotten must not be sent.
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    sync::{Mutex, PoisonError},
-};
+use std::{collections::BTreeMap, path::Path};
 
-use actix::{Actor, Addr, Handler, MessageResult, SyncArbiter, SyncContext, dev::SendError};
+use actix::{Actor, Addr, Arbiter, Context, Handler, MessageResult, dev::SendError};
 use bytes::Bytes;
+use futures_executor::block_on;
 use minidlt_protocol::{
     codec,
     crypto::{SecretKey, Signature},
@@ -31,6 +28,9 @@ use crate::{
         signer::{AppendLog, HeightDone, ReadLog, SignProposal, SignVote, Stamp, StampOne},
     },
 };
+
+/// Messages that may wait for the Signer; who sends more waits, or is told.
+const MAILBOX_MESSAGES: usize = 1_024;
 
 /// What was signed for the journal's height.
 #[derive(Default)]
@@ -49,7 +49,6 @@ pub struct Signer {
     /// The entries found on opening, until they are asked for.
     found: Vec<Vec<u8>>,
     outgoing: actix::Recipient<Outgoing>,
-    waiter: tokio::runtime::Runtime,
 }
 
 impl Signer {
@@ -74,19 +73,13 @@ impl Signer {
                 Record::Entry(entry) => found.push(entry),
             }
         }
-        let waiter = tokio::runtime::Builder::new_current_thread().build();
-        let waiter = waiter.map_err(|reason| JournalError::Io { path: directory.to_owned(), reason })?;
-        Ok(Self { me, network, key, journal, guard, found, outgoing, waiter })
+        Ok(Self { me, network, key, journal, guard, found, outgoing })
     }
 
-    /// Starts it on its one thread.
+    /// Starts it on a thread of its own, since it waits for the disk. An arbiter's thread, and not a
+    /// `SyncArbiter`'s: messages come straight to it, and its mailbox has a bound.
     pub fn start(self) -> Addr<Self> {
-        let once = Mutex::new(Some(self));
-        SyncArbiter::start(1, move || {
-            let signer = once.lock().unwrap_or_else(PoisonError::into_inner).take();
-            // Only a panic has the factory called again, and there is but one key.
-            signer.unwrap_or_else(|| fatal::stop("the signer ended unexpectedly"))
-        })
+        Self::start_in_arbiter(&Arbiter::new().handle(), |_| self)
     }
 
     /// Enters a height; `false` if it is done, and nothing may be signed for it any more.
@@ -152,7 +145,7 @@ impl Signer {
     /// itself. A Listener that is gone takes nothing any more: the node is shutting down.
     fn send(&self, outgoing: Outgoing) {
         if let Err(SendError::Full(outgoing)) = self.outgoing.try_send(outgoing)
-            && self.waiter.block_on(self.outgoing.send(outgoing)).is_err()
+            && block_on(self.outgoing.send(outgoing)).is_err()
         {
             log::debug!("a frame was not sent: the listener is gone");
         }
@@ -164,7 +157,11 @@ fn stop(error: &std::io::Error) -> ! {
 }
 
 impl Actor for Signer {
-    type Context = SyncContext<Self>;
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX_MESSAGES);
+    }
 }
 
 impl Handler<SignVote> for Signer {

@@ -1,11 +1,11 @@
 //! The Verifiers: threads that check signatures, so that nobody else has to.
 //!
-//! Start two sets: one thread that opens frames, so that a vote never waits behind transactions,
-//! and as many as there are cores for the transactions and the largest frames.
+//! As many as there are cores, for transactions and the largest frames; beside them an [`Opener`]
+//! for all other frames, so that a vote never waits behind transactions.
 
 use std::sync::Arc;
 
-use actix::{Actor, Addr, Handler, SyncArbiter, SyncContext};
+use actix::{Actor, Addr, Context, Handler, SyncArbiter, SyncContext};
 use minidlt_protocol::{
     block::SharedTransaction,
     message::{Content, Message, MessageError},
@@ -91,6 +91,28 @@ impl Handler<Open> for Verifier {
 
     fn handle(&mut self, open: Open, _: &mut Self::Context) -> Self::Result {
         self.open(&open, clock::now())
+    }
+}
+
+/// Opens small frames on the thread of the connections themselves: checking a vote takes less than
+/// handing it to another thread and back.
+pub struct Opener(Verifier);
+
+impl Opener {
+    pub fn new(verifier: Verifier) -> Self {
+        Self(verifier)
+    }
+}
+
+impl Actor for Opener {
+    type Context = Context<Self>;
+}
+
+impl Handler<Open> for Opener {
+    type Result = Result<Opened, MessageError>;
+
+    fn handle(&mut self, open: Open, _: &mut Self::Context) -> Self::Result {
+        self.0.open(&open, clock::now())
     }
 }
 

@@ -35,7 +35,7 @@ use crate::{
     store::{self, Store},
     sync::{self, Sync},
     tls::{self, Authority, Credentials, TlsError},
-    verifier::{Verifier, is_committed},
+    verifier::{Opener, Verifier, is_committed},
 };
 
 /// Why a node did not start; one line each.
@@ -104,7 +104,8 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         .start();
 
     let checks = Verifier::new(me.clone(), network, registry.clone(), is_committed(reader.clone()));
-    let urgent = checks.clone().start(1);
+    let opener = Opener::new(checks.clone());
+    let urgent = Opener::start_in_arbiter(&network_arbiter.handle(), |_| opener);
     let bulk = checks.start(available_parallelism().map_or(1, usize::from));
 
     let mempool_links = mempool::Links {

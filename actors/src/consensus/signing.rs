@@ -98,7 +98,8 @@ impl SignerLinks {
     }
 }
 
-/// The Signer's queue takes everything; what Consensus puts there is bounded by the pace of rounds.
+/// What Consensus puts there is bounded by the pace of rounds, a few messages each, far below what the
+/// Signer's mailbox takes; and each signature waits for all of it.
 fn tell<M>(to: &Recipient<M>, message: M)
 where
     M: Message + Send + 'static,

@@ -208,6 +208,8 @@ if [ -n "$detach" ]; then
     echo "left running; stop with: node/launch.sh stop --dir $dir"
     exit "$status"
 fi
+[ "$status" -eq 0 ] || say "not all records were committed (exit code $status); the nodes run on"
+trap 'exit "$((status == 0 ? 130 : status))"' INT
 echo "running; Ctrl-C stops all nodes"
 while :; do
     for ((i = 0; i < count; i++)); do

@@ -369,7 +369,7 @@ impl Consensus {
     fn on_committed(&mut self, committed: Committed, ctx: &mut Context<Self>) {
         let head = committed.head.clone();
         debug!("height {}: block {} with {} transactions", head.height, head.hash.short(), head.transactions);
-        self.metrics.height.set(i64::try_from(head.height.get()).unwrap_or(i64::MAX));
+        self.show_height(head.height);
         self.metrics.transactions_committed.inc_by(head.transactions as u64);
         self.links.signer.done(HeightDone(head.height));
         self.committing = false;
@@ -396,6 +396,10 @@ impl Consensus {
         } else if self.head.transactions > 0 && !self.committing {
             self.seal = Some(ctx.run_later(SEAL_AFTER, |actor, ctx| actor.start(ctx)));
         }
+    }
+
+    fn show_height(&self, height: Height) {
+        self.metrics.height.set(i64::try_from(height.get()).unwrap_or(i64::MAX));
     }
 
     fn cancel_seal(&mut self, ctx: &mut Context<Self>) {
@@ -437,6 +441,7 @@ impl Actor for Consensus {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        self.show_height(self.head.height);
         self.hold(self.bodies.transactions());
         if !self.log.is_empty() {
             info!("height {}: taking up what was interrupted", self.height());

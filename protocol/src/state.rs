@@ -21,7 +21,6 @@ use crate::{
     codec,
     genesis::Genesis,
     merkle,
-    registry::Registry,
     transaction::Transaction,
     types::{Hash, Height},
 };
@@ -188,11 +187,6 @@ pub fn genesis_head(genesis: &Genesis) -> Result<(Head, StateUpdate), StateError
         transactions: 0,
     };
     Ok((head, update))
-}
-
-/// The registry as of block 0; until members change on the ledger it is the registry of all heights.
-pub fn registry_at(genesis: &Genesis) -> Registry {
-    genesis.registry()
 }
 
 /// A value of the state and its ICS-23 proof, protobuf-encoded; of absence where there is none.

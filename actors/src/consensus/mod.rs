@@ -211,7 +211,7 @@ impl Consensus {
             }
         }
         if let Some(core) = &self.core {
-            self.metrics.round.set(i64::from(core.status().round.get()));
+            self.metrics.round.set(i64::from(core.round().get()));
         }
     }
 

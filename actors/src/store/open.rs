@@ -11,7 +11,7 @@ use std::{
 use minidlt_protocol::{
     block::Head,
     genesis::Genesis,
-    state::{StateError, genesis_head, registry_at},
+    state::{StateError, genesis_head},
     types::{Hash, Height, Identity},
 };
 use rocksdb::{DB, WriteBatch};
@@ -71,7 +71,7 @@ pub fn open(settings: Settings) -> Result<(Writer, Reader), OpenError> {
     check_families(&directory)?;
     let db = DB::open_cf_descriptors(&schema::database_options(), &directory, schema::families())
         .map_err(|error| unreadable(error.to_string()))?;
-    let (network, voters) = (genesis.id(), registry_at(&genesis).voters());
+    let (network, voters) = (genesis.id(), genesis.registry().voters());
     let database = Database { db, genesis, network, node, voters, _lock: lock };
     let head = match stored_schema(&directory, &database.db)? {
         Some(()) => stored_head(&directory, &database)?,

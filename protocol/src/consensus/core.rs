@@ -166,7 +166,8 @@ impl Core {
         std::mem::take(&mut self.desk.made).iter().for_each(|proposal| self.note_proposal(proposal));
     }
 
-    pub(super) fn round(&self) -> Round {
+    /// The round under way.
+    pub fn round(&self) -> Round {
         convert::round_out(self.state.round()).unwrap_or(Round::ZERO)
     }
 

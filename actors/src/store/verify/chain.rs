@@ -5,7 +5,7 @@ use minidlt_protocol::{
     codec,
     genesis::Genesis,
     registry::Registry,
-    state::{self, Execution, genesis_head, registry_at},
+    state::{self, Execution, genesis_head},
     transaction::Transaction,
     types::{Hash, Height},
     vote::{Certificate, Voters},
@@ -34,7 +34,7 @@ impl<'a> Chain<'a> {
         let (head, update) = genesis_head(genesis).map_err(|error| bad(Height::GENESIS, error))?;
         let mut state = Recomputed::default();
         state.write(Height::GENESIS, update);
-        let registry = registry_at(genesis);
+        let registry = genesis.registry();
         let voters = registry.voters();
         Ok(Self { rows, network: genesis.id(), registry, voters, head, state, transactions: 0 })
     }

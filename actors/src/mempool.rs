@@ -49,6 +49,10 @@ use crate::{
 
 /// Transactions checked in one job, so that a vote's job never waits long behind one.
 const JOB_TRANSACTIONS: usize = 32;
+/// So few, and so many bytes of them, are checked on the Mempool's own thread where nothing else is
+/// being checked.
+const NEAR_TRANSACTIONS: usize = 4;
+const NEAR_BYTES: usize = 64 << 10;
 /// Most transactions of users at the Verifiers at a time; beyond it they are told to come back.
 const MAX_CHECKING: usize = 8_192;
 /// With so many of peers at the Verifiers, a peer's session waits until its batch has been checked.
@@ -66,7 +70,10 @@ const MAX_DUMPED: usize = 10_000;
 
 /// What the Mempool hands on to.
 pub struct Links {
-    pub verifier: Recipient<VerifyTransactions>,
+    /// On a thread a core.
+    pub verifiers: Recipient<VerifyTransactions>,
+    /// On the Mempool's own thread.
+    pub near: Recipient<VerifyTransactions>,
     pub signer: Recipient<Stamp>,
     pub reader: Reader,
 }
@@ -145,10 +152,14 @@ impl Mempool {
         at: Option<Timestamp>,
     ) -> ResponseActFuture<Self, Vec<Result<SharedTransaction, Refusal>>> {
         let (count, of_users) = (transactions.len(), gateway.is_some());
+        // Under load they go to all cores; a lone one is done before another thread would be awake.
+        let bytes: usize = transactions.iter().map(|transaction| transaction.as_slice().len()).sum();
+        let lone = count <= NEAR_TRANSACTIONS && bytes <= NEAR_BYTES && self.checking.none();
+        let verifier = if lone { &self.links.near } else { &self.links.verifiers };
         *self.checking.of(of_users) += count;
         let jobs = transactions.chunks(JOB_TRANSACTIONS).map(|job| {
             let (transactions, gateway) = (job.to_vec(), gateway.clone());
-            self.links.verifier.send(VerifyTransactions { transactions, gateway, at })
+            verifier.send(VerifyTransactions { transactions, gateway, at })
         });
         let checked = join_all(jobs).into_actor(self).map(move |answers, actor, _| {
             *actor.checking.of(of_users) -= count;
@@ -435,6 +446,10 @@ impl Handler<Assemble> for Mempool {
 }
 
 impl Checking {
+    fn none(&self) -> bool {
+        self.users + self.peers == 0
+    }
+
     fn of(&mut self, users: bool) -> &mut usize {
         if users { &mut self.users } else { &mut self.peers }
     }

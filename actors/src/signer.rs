@@ -1,15 +1,15 @@
 //! The Signer: the only holder of the node's private key, on a thread of its own.
 //!
 //! Persist before promise: a vote or proposal is recorded in the [`Journal`] when it is signed, and
-//! nothing of class `Vote` or `Proposal` leaves before what was recorded is on disk. What was
-//! signed for a height, round and phase is signed again only if it is the very same; after a
-//! restart too, since the guard is filled from the journal.
+//! leaves by [`Publish`] only, which first has all that was recorded on disk. What was signed for a
+//! height, round and phase is signed again only if it is the very same; after a restart too, since
+//! the guard is filled from the journal. A later height than the journal's ends the earlier one.
 //!
 //! A disk that fails ends the process: a vote that may be forgotten must not be sent.
 
 use std::{collections::BTreeMap, path::Path};
 
-use actix::{Actor, Addr, Arbiter, Context, Handler, MessageResult, dev::SendError};
+use actix::{Actor, Context, Handler, MessageResult, dev::SendError};
 use bytes::Bytes;
 use futures_executor::block_on;
 use minidlt_protocol::{
@@ -24,8 +24,8 @@ use crate::{
     clock, fatal,
     journal::{Journal, JournalError, Record},
     messages::{
-        network::{Class, Outgoing},
-        signer::{AppendLog, HeightDone, ReadLog, SignProposal, SignVote, Stamp, StampOne},
+        network::Outgoing,
+        signer::{Entries, Publish, ReadLog, SignProposal, SignVote, Stamp, StampOne},
     },
 };
 
@@ -76,12 +76,6 @@ impl Signer {
         Ok(Self { me, network, key, journal, guard, found, outgoing })
     }
 
-    /// Starts it on a thread of its own, since it waits for the disk. An arbiter's thread, and not a
-    /// `SyncArbiter`'s: messages come straight to it, and its mailbox has a bound.
-    pub fn start(self) -> Addr<Self> {
-        Self::start_in_arbiter(&Arbiter::new().handle(), |_| self)
-    }
-
     /// Enters a height; `false` if it is done, and nothing may be signed for it any more.
     fn enter(&mut self, height: Height) -> bool {
         if height > self.journal.height() {
@@ -90,6 +84,18 @@ impl Signer {
             self.found.clear();
         }
         height == self.journal.height()
+    }
+
+    fn keep(&mut self, Entries { height, entries }: Entries) {
+        if entries.is_empty() {
+            return;
+        }
+        if !self.enter(height) {
+            return log::debug!("entries for the log of height {height}, which is done, were dropped");
+        }
+        for entry in entries {
+            self.append(&Record::Entry(entry));
+        }
     }
 
     fn append(&mut self, record: &Record) {
@@ -141,6 +147,11 @@ impl Signer {
         codec::encode(&stamped).into()
     }
 
+    fn stamp(&self, Stamp { recipient, class, content }: Stamp) {
+        let frame = self.frame(recipient.clone(), &content);
+        self.send(Outgoing { recipient, class, frame });
+    }
+
     /// Hands over to the Listener, waiting while its mailbox is full; it never waits for the Signer
     /// itself. A Listener that is gone takes nothing any more: the node is shutting down.
     fn send(&self, outgoing: Outgoing) {
@@ -167,7 +178,8 @@ impl Actor for Signer {
 impl Handler<SignVote> for Signer {
     type Result = Option<Signature>;
 
-    fn handle(&mut self, SignVote(vote): SignVote, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, SignVote { before, vote }: SignVote, _: &mut Self::Context) -> Self::Result {
+        self.keep(before);
         self.sign_vote(vote)
     }
 }
@@ -175,34 +187,27 @@ impl Handler<SignVote> for Signer {
 impl Handler<SignProposal> for Signer {
     type Result = Option<Signature>;
 
-    fn handle(&mut self, SignProposal(proposal): SignProposal, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, SignProposal { before, proposal }: SignProposal, _: &mut Self::Context) -> Self::Result {
+        self.keep(before);
         self.sign_proposal(proposal)
     }
 }
 
-impl Handler<AppendLog> for Signer {
+impl Handler<Publish> for Signer {
     type Result = ();
 
-    fn handle(&mut self, AppendLog { height, entries }: AppendLog, _: &mut Self::Context) {
-        if !self.enter(height) {
-            log::debug!("entries for the log of height {height}, which is done, were dropped");
-            return;
-        }
-        for entry in entries {
-            self.append(&Record::Entry(entry));
-        }
+    fn handle(&mut self, Publish { before, stamps }: Publish, _: &mut Self::Context) {
+        self.keep(before);
+        self.journal.sync().unwrap_or_else(|error| stop(&error));
+        stamps.into_iter().for_each(|stamp| self.stamp(stamp));
     }
 }
 
 impl Handler<Stamp> for Signer {
     type Result = ();
 
-    fn handle(&mut self, Stamp { recipient, class, content }: Stamp, _: &mut Self::Context) {
-        if matches!(class, Class::Vote | Class::Proposal) {
-            self.journal.sync().unwrap_or_else(|error| stop(&error));
-        }
-        let frame = self.frame(recipient.clone(), &content);
-        self.send(Outgoing { recipient, class, frame });
+    fn handle(&mut self, stamp: Stamp, _: &mut Self::Context) {
+        self.stamp(stamp);
     }
 }
 
@@ -220,13 +225,5 @@ impl Handler<ReadLog> for Signer {
     fn handle(&mut self, ReadLog(height): ReadLog, _: &mut Self::Context) -> Self::Result {
         let found = std::mem::take(&mut self.found);
         MessageResult(if height == self.journal.height() { found } else { Vec::new() })
-    }
-}
-
-impl Handler<HeightDone> for Signer {
-    type Result = ();
-
-    fn handle(&mut self, HeightDone(height): HeightDone, _: &mut Self::Context) {
-        self.enter(height.next());
     }
 }

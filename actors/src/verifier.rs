@@ -1,7 +1,8 @@
 //! The Verifiers: threads that check signatures, so that nobody else has to.
 //!
-//! As many as there are cores, for transactions and the largest frames; beside them an [`Opener`]
-//! for all other frames, so that a vote never waits behind transactions.
+//! As many as there are cores, for many transactions and the largest frames; beside them a
+//! [`NearVerifier`] on the very thread of who asks, for what is small, so that a vote never waits
+//! behind transactions, and a lone transaction for no other thread.
 
 use std::sync::Arc;
 
@@ -64,6 +65,12 @@ impl Verifier {
         })
     }
 
+    fn verify_all(&self, request: VerifyTransactions) -> Vec<Result<SharedTransaction, Refusal>> {
+        let VerifyTransactions { transactions, gateway, at } = request;
+        let now = at.unwrap_or_else(clock::now);
+        transactions.into_iter().map(|bytes| self.verify(bytes, gateway.as_ref(), now)).collect()
+    }
+
     /// The cheap checks first, the signature last.
     fn verify(
         &self,
@@ -94,21 +101,23 @@ impl Handler<Open> for Verifier {
     }
 }
 
-/// Opens small frames on the thread of the connections themselves: checking a vote takes less than
-/// handing it to another thread and back.
-pub struct Opener(Verifier);
+impl Handler<VerifyTransactions> for Verifier {
+    type Result = Vec<Result<SharedTransaction, Refusal>>;
 
-impl Opener {
-    pub fn new(verifier: Verifier) -> Self {
-        Self(verifier)
+    fn handle(&mut self, request: VerifyTransactions, _: &mut Self::Context) -> Self::Result {
+        self.verify_all(request)
     }
 }
 
-impl Actor for Opener {
+/// Checks on the thread of who asks: for one signature that takes less than handing it to another
+/// thread and back.
+pub struct NearVerifier(pub Verifier);
+
+impl Actor for NearVerifier {
     type Context = Context<Self>;
 }
 
-impl Handler<Open> for Opener {
+impl Handler<Open> for NearVerifier {
     type Result = Result<Opened, MessageError>;
 
     fn handle(&mut self, open: Open, _: &mut Self::Context) -> Self::Result {
@@ -116,12 +125,10 @@ impl Handler<Open> for Opener {
     }
 }
 
-impl Handler<VerifyTransactions> for Verifier {
+impl Handler<VerifyTransactions> for NearVerifier {
     type Result = Vec<Result<SharedTransaction, Refusal>>;
 
     fn handle(&mut self, request: VerifyTransactions, _: &mut Self::Context) -> Self::Result {
-        let VerifyTransactions { transactions, gateway, at } = request;
-        let now = at.unwrap_or_else(clock::now);
-        transactions.into_iter().map(|bytes| self.verify(bytes, gateway.as_ref(), now)).collect()
+        self.0.verify_all(request)
     }
 }

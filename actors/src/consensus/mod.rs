@@ -46,7 +46,7 @@ pub use self::signing::SignerLinks;
 use self::{
     bodies::{Bodies, Body},
     early::Early,
-    signing::{Log, LogRecord},
+    signing::{Log, LogRecord, SignerDesk},
 };
 use crate::{
     clock, fatal,
@@ -54,7 +54,7 @@ use crate::{
         consensus::{Behind, ConsensusStatus, Fetched, GetConsensusStatus, Work},
         mempool::{Assemble, Hold, Pick},
         network::{Class, FromPeer},
-        signer::{HeightDone, Stamp},
+        signer::Stamp,
         store::{Commit, Committed},
     },
     metrics::{Metrics, count},
@@ -71,7 +71,6 @@ pub struct Links {
     pub hold: Recipient<Hold>,
     pub mempool: Recipient<Committed>,
     pub store: Recipient<Commit>,
-    pub signer: SignerLinks,
     pub reader: Reader,
 }
 
@@ -85,6 +84,7 @@ pub struct Consensus {
     voters: Voters,
     timeouts: Timeouts,
     links: Links,
+    signer: SignerDesk,
     /// Sync, once it is there.
     sync: Option<Recipient<Behind>>,
     metrics: Arc<Metrics>,
@@ -115,6 +115,7 @@ impl Consensus {
         registry: Arc<Registry>,
         timeouts: Timeouts,
         links: Links,
+        signer: SignerLinks,
         log: Vec<Vec<u8>>,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -127,6 +128,7 @@ impl Consensus {
             registry,
             timeouts,
             links,
+            signer: SignerDesk::new(signer),
             sync: None,
             metrics,
             head,
@@ -159,7 +161,7 @@ impl Consensus {
             timeouts: self.timeouts,
         };
         let log = std::mem::take(&mut self.log);
-        match Core::start(settings, log, &mut self.links.signer) {
+        match Core::start(settings, log, &mut self.signer) {
             Ok((core, outputs)) => {
                 self.core = Some(core);
                 self.carry_out(outputs, ctx);
@@ -173,14 +175,14 @@ impl Consensus {
 
     fn step(&mut self, input: Input, ctx: &mut Context<Self>) {
         let Some(core) = &mut self.core else { return };
-        let outputs = core.step(input, &mut self.links.signer);
+        let outputs = core.step(input, &mut self.signer);
         self.carry_out(outputs, ctx);
     }
 
     fn carry_out(&mut self, outputs: Vec<Output>, ctx: &mut Context<Self>) {
         for output in outputs {
             match output {
-                Output::Log(entry) => self.links.signer.append(self.height(), &LogRecord::Core(entry)),
+                Output::Log(entry) => self.signer.append(self.height(), &LogRecord::Core(entry)),
                 Output::Broadcast(wire) => {
                     let class = if matches!(wire, Wire::Proposal(_)) { Class::Proposal } else { Class::Vote };
                     self.publish(class, ConsensusContent::Wire(wire));
@@ -210,13 +212,14 @@ impl Consensus {
                 Output::Fault(fault) => warn!("height {}: {fault}", self.height()),
             }
         }
+        self.signer.flush();
         if let Some(core) = &self.core {
             self.metrics.round.set(i64::from(core.round().get()));
         }
     }
 
     fn publish(&mut self, class: Class, content: ConsensusContent) {
-        self.links.signer.stamp(Stamp { recipient: To::All, class, content: Content::Consensus(content) });
+        self.signer.publish(Stamp { recipient: To::All, class, content: Content::Consensus(content) });
     }
 
     fn schedule(&mut self, timer: Timer, after: Duration, ctx: &mut Context<Self>) {
@@ -276,7 +279,7 @@ impl Consensus {
     /// a vote's block must be at hand after a crash. The Mempool holds its transactions for others
     /// who lack them, whatever becomes of the pool.
     fn keep_body(&mut self, hash: Hash, block: CompactBlock, transactions: Vec<SharedTransaction>) {
-        self.links.signer.append(self.height(), &LogRecord::block(&block, &transactions));
+        self.signer.append(self.height(), &LogRecord::block(&block, &transactions));
         self.hold(transactions.clone());
         self.bodies.complete(hash, Body { block, transactions });
     }
@@ -371,7 +374,6 @@ impl Consensus {
         debug!("height {}: block {} with {} transactions", head.height, head.hash.short(), head.transactions);
         self.show_height(head.height);
         self.metrics.transactions_committed.inc_by(head.transactions as u64);
-        self.links.signer.done(HeightDone(head.height));
         self.committing = false;
         self.bodies = Bodies::default();
         self.log.clear();
@@ -517,9 +519,11 @@ impl Handler<GetConsensusStatus> for Consensus {
         let accepted = |voter: &Identity| {
             status.as_ref().is_some_and(|status| status.prevotes.get(voter).is_some_and(Option::is_some))
         };
-        let voters = self.voters.as_slice().iter().map(|voter| voter.identity.clone());
-        let (accepted_by, missing) = voters.partition(accepted);
+        // While nothing is to be agreed on, nobody is waited for.
+        let voters = self.voters.as_slice().iter().filter(|_| status.is_some());
+        let (accepted_by, missing) = voters.map(|voter| voter.identity.clone()).partition(accepted);
         MessageResult(ConsensusStatus {
+            active: status.is_some(),
             height: self.height(),
             round: status.as_ref().map(|status| status.round).unwrap_or_default(),
             block,

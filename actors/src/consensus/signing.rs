@@ -1,10 +1,11 @@
 //! The way to the Signer, who holds the key and the log of the height.
 //!
 //! The core needs a signature before it can go on, so asking for one waits. The Signer waits for
-//! nobody but the disk, so the wait ends. All else is sent without waiting, and the Signer takes it
-//! in order: what is appended before a stamp is on disk before the stamped message leaves.
+//! nobody but the disk, so the wait ends. All else gathers here while the core's outputs are carried
+//! out, and goes in one message: what is logged before a publication is on disk before it leaves.
+//! What is logged alone waits for the next signature or publication, since nobody knows of it yet.
 
-use std::sync::Arc;
+use std::{mem::take, sync::Arc};
 
 use actix::{Message, Recipient};
 use futures_executor::block_on;
@@ -23,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::bodies::{Bodies, Body};
 use crate::{
     fatal,
-    messages::signer::{AppendLog, HeightDone, SignProposal, SignVote, Stamp},
+    messages::signer::{Entries, Publish, SignProposal, SignVote, Stamp},
 };
 
 /// The core's part of a height's log.
@@ -75,49 +76,65 @@ fn verify(block: &Block, network: &Hash, registry: &Registry) -> Result<Vec<Shar
         .collect()
 }
 
-/// What Consensus asks of the Signer.
+/// The addresses of the Signer.
 pub struct SignerLinks {
     pub vote: Recipient<SignVote>,
     pub proposal: Recipient<SignProposal>,
-    pub append: Recipient<AppendLog>,
-    pub stamp: Recipient<Stamp>,
-    pub done: Recipient<HeightDone>,
+    pub publish: Recipient<Publish>,
 }
 
-impl SignerLinks {
-    pub fn append(&self, height: Height, record: &LogRecord) {
-        tell(&self.append, AppendLog { height, entries: vec![codec::encode(record)] });
+/// What Consensus asks of the Signer.
+pub struct SignerDesk {
+    links: SignerLinks,
+    /// Not handed over yet.
+    log: Entries,
+    stamps: Vec<Stamp>,
+}
+
+impl SignerDesk {
+    pub fn new(links: SignerLinks) -> Self {
+        Self { links, log: Entries::default(), stamps: Vec::new() }
     }
 
-    pub fn stamp(&self, stamp: Stamp) {
-        tell(&self.stamp, stamp);
+    pub fn append(&mut self, height: Height, record: &LogRecord) {
+        // What was logged of an earlier height and led to nothing is not missed.
+        if self.log.height != height {
+            self.log = Entries { height, entries: Vec::new() };
+        }
+        self.log.entries.push(codec::encode(record));
     }
 
-    pub fn done(&self, done: HeightDone) {
-        tell(&self.done, done);
+    pub fn publish(&mut self, stamp: Stamp) {
+        self.stamps.push(stamp);
+    }
+
+    /// Hands over what is to be published. It is bounded by the pace of rounds, a few messages each,
+    /// far below what the Signer's mailbox takes; and each signature waits for all of it.
+    pub fn flush(&mut self) {
+        if self.stamps.is_empty() {
+            return;
+        }
+        let publish = Publish { before: take(&mut self.log), stamps: take(&mut self.stamps) };
+        if let Err(error) = self.links.publish.try_send(publish) {
+            fatal::stop(format!("the signer is gone: {error}"));
+        }
     }
 }
 
-/// What Consensus puts there is bounded by the pace of rounds, a few messages each, far below what the
-/// Signer's mailbox takes; and each signature waits for all of it.
-fn tell<M>(to: &Recipient<M>, message: M)
+/// Waits for a signature.
+fn ask<M>(signer: &Recipient<M>, request: M) -> Option<Signature>
 where
-    M: Message + Send + 'static,
-    M::Result: Send,
+    M: Message<Result = Option<Signature>> + Send + 'static,
 {
-    if let Err(error) = to.try_send(message) {
-        fatal::stop(format!("the signer is gone: {error}"));
-    }
+    block_on(signer.send(request)).unwrap_or_else(|error| fatal::stop(format!("the signer is gone: {error}")))
 }
 
-impl consensus::Signer for SignerLinks {
+impl consensus::Signer for SignerDesk {
     fn sign_vote(&mut self, vote: &Vote) -> Option<Signature> {
-        block_on(self.vote.send(SignVote(vote.clone())))
-            .unwrap_or_else(|error| fatal::stop(format!("the signer is gone: {error}")))
+        ask(&self.links.vote, SignVote { before: take(&mut self.log), vote: vote.clone() })
     }
 
     fn sign_proposal(&mut self, proposal: &Proposal) -> Option<Signature> {
-        block_on(self.proposal.send(SignProposal(proposal.clone())))
-            .unwrap_or_else(|error| fatal::stop(format!("the signer is gone: {error}")))
+        ask(&self.links.proposal, SignProposal { before: take(&mut self.log), proposal: proposal.clone() })
     }
 }

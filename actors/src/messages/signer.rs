@@ -11,28 +11,41 @@ use minidlt_protocol::{
 
 use super::network::Class;
 
+/// What goes into the log of a height before the rest of the message is acted on. It travels with
+/// the next thing Consensus asks of the Signer, and not alone: each message may wake a thread.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Entries {
+    pub height: Height,
+    /// In order; opaque here: what the consensus core asked to keep, encoded.
+    pub entries: Vec<Vec<u8>>,
+}
+
 /// Signs a vote, unless another was signed for its height, round and phase: then `None`, for ever.
-/// Its record is in the log once answered, and on disk before any `Stamp` that follows is sent.
+/// Its record is in the log once answered, and on disk before any `Publish` that follows is sent.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Option<Signature>")]
-pub struct SignVote(pub Vote);
+pub struct SignVote {
+    pub before: Entries,
+    pub vote: Vote,
+}
 
 /// Signs a proposal, under the same rule.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Option<Signature>")]
-pub struct SignProposal(pub Proposal);
-
-/// Appends to the log of a height, in order, without waiting for the disk.
-#[derive(Debug, Clone, Message)]
-#[rtype(result = "()")]
-pub struct AppendLog {
-    pub height: Height,
-    /// Opaque here: what the consensus core asked to keep, encoded.
-    pub entries: Vec<Vec<u8>>,
+pub struct SignProposal {
+    pub before: Entries,
+    pub proposal: Proposal,
 }
 
-/// Stamps a content and sends it. One of class `Vote` or `Proposal` leaves only after everything
-/// appended or signed before it is on disk.
+/// Stamps these and sends them, once everything appended or signed so far is on disk.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct Publish {
+    pub before: Entries,
+    pub stamps: Vec<Stamp>,
+}
+
+/// Stamps a content and sends it without waiting for the disk: whatever is not a vote or a proposal.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct Stamp {
@@ -54,8 +67,3 @@ pub struct StampOne {
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Vec<Vec<u8>>")]
 pub struct ReadLog(pub Height);
-
-/// That height is committed: its log may go.
-#[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "()")]
-pub struct HeightDone(pub Height);

@@ -23,9 +23,7 @@ mod schema;
 pub mod verify;
 mod writer;
 
-use std::sync::{Mutex, PoisonError};
-
-use actix::{Actor, Addr, Handler, MessageResult, Recipient, SyncArbiter, SyncContext};
+use actix::{Actor, Context, Handler, MessageResult};
 
 pub use self::{
     open::{OpenError, Settings, open},
@@ -36,38 +34,20 @@ use crate::{
     messages::store::{Commit, Committed, Flush},
 };
 
-/// The actor, on a thread of its own since it waits for the disk.
+/// The actor. It waits for the disk, so it wants a thread of its own: an arbiter's, to which
+/// messages come straight.
 pub struct Store {
     writer: Writer,
-    recipients: Vec<Recipient<Committed>>,
-    /// How often a recipient was not told, its mailbox being full.
-    missed: u64,
 }
 
 impl Store {
-    /// Starts the store; it ends, its tables flushed, when the last address of it is dropped.
-    pub fn start(writer: Writer, recipients: Vec<Recipient<Committed>>) -> Addr<Self> {
-        // A SyncArbiter makes its actors by a function that may be called again; a writer is one.
-        let only = Mutex::new(Some(Self { writer, recipients, missed: 0 }));
-        SyncArbiter::start(1, move || {
-            let store = only.lock().unwrap_or_else(PoisonError::into_inner).take();
-            store.unwrap_or_else(|| fatal::stop("the store was started twice"))
-        })
-    }
-
-    fn tell(&mut self, committed: &Committed) {
-        for recipient in &self.recipients {
-            if let Err(error) = recipient.try_send(committed.clone()) {
-                self.missed += 1;
-                let (height, missed) = (committed.head.height, self.missed);
-                log::warn!("block {height}: a listener was not told ({error}), {missed} times since start");
-            }
-        }
+    pub fn new(writer: Writer) -> Self {
+        Self { writer }
     }
 }
 
 impl Actor for Store {
-    type Context = SyncContext<Self>;
+    type Context = Context<Self>;
 }
 
 impl Handler<Flush> for Store {
@@ -86,11 +66,7 @@ impl Handler<Commit> for Store {
 
     fn handle(&mut self, Commit(block): Commit, _: &mut Self::Context) -> Self::Result {
         match self.writer.commit(&block) {
-            Ok(head) => {
-                let committed = Committed { head, block };
-                self.tell(&committed);
-                MessageResult(committed)
-            }
+            Ok(head) => MessageResult(Committed { head, block }),
             Err(error) => fatal::stop(format_args!("block {} cannot be committed: {error}", block.header.height)),
         }
     }

@@ -1,10 +1,12 @@
 //! The Signer: never two votes where one is allowed, not after a restart either.
 
+use std::cell::Cell;
+
 use actix::{Actor, Addr, Context, Handler};
 use minidlt_actors::{
     messages::{
         network::{Class, Outgoing},
-        signer::{AppendLog, HeightDone, ReadLog, SignProposal, SignVote, Stamp},
+        signer::{Entries, Publish, ReadLog, SignProposal, SignVote, Stamp},
     },
     signer::Signer,
 };
@@ -38,36 +40,40 @@ struct Desk {
     signer: Addr<Signer>,
     sent: mpsc::UnboundedReceiver<Outgoing>,
     directory: TempDir,
+    logged: Cell<Entries>,
 }
 
 fn open(directory: TempDir) -> Desk {
     let (sender, sent) = mpsc::unbounded_channel();
     let outgoing = Outbox(sender).start().recipient();
     let signer = Signer::open(identity(0), NETWORK, key(0), directory.path(), outgoing).unwrap().start();
-    Desk { signer, sent, directory }
+    Desk { signer, sent, directory, logged: Cell::default() }
 }
 
 impl Desk {
     async fn vote(&self, height: u64, round: u32, phase: Phase, block: Option<u8>) -> Option<Signature> {
         let (height, round) = (Height::new(height), Round::new(round));
         let block = block.map(|byte| Hash::from_bytes([byte; 32]));
-        self.signer.send(SignVote(Vote { phase, height, round, block })).await.unwrap()
+        let vote = Vote { phase, height, round, block };
+        self.signer.send(SignVote { before: self.logged.take(), vote }).await.unwrap()
     }
 
     async fn propose(&self, height: u64, round: u32, block: u8) -> Option<Signature> {
         let (height, round, block) = (Height::new(height), Round::new(round), Hash::from_bytes([block; 32]));
-        self.signer.send(SignProposal(Proposal { height, round, polka_round: None, block })).await.unwrap()
+        let proposal = Proposal { height, round, polka_round: None, block };
+        self.signer.send(SignProposal { before: self.logged.take(), proposal }).await.unwrap()
     }
 
-    async fn log(&self, height: u64, entry: &str) {
-        let entries = vec![entry.as_bytes().to_vec()];
-        self.signer.send(AppendLog { height: Height::new(height), entries }).await.unwrap();
+    /// Goes with the next request.
+    fn log(&self, height: u64, entry: &str) {
+        self.logged.set(Entries { height: Height::new(height), entries: vec![entry.as_bytes().to_vec()] });
     }
 
     /// Sends something that must not leave before all of the above is on disk.
     async fn publish(&mut self) {
         let stamp = Stamp { recipient: Recipient::All, class: Class::Vote, content: Content::Text("a vote".into()) };
-        self.signer.send(stamp).await.unwrap();
+        let publish = Publish { before: self.logged.take(), stamps: vec![stamp] };
+        self.signer.send(publish).await.unwrap();
         assert_eq!(self.sent.recv().await.unwrap().class, Class::Vote);
     }
 
@@ -115,10 +121,9 @@ async fn a_height_that_is_done_is_never_signed_for_again() {
     let mut desk = open(TempDir::new().unwrap());
     desk.vote(5, 0, Prevote, Some(1)).await.unwrap();
     desk.publish().await;
-    desk.signer.send(HeightDone(Height::new(5))).await.unwrap();
+    assert!(desk.vote(6, 0, Prevote, Some(1)).await.is_some());
     assert_eq!(desk.vote(5, 0, Prevote, Some(1)).await, None);
     assert_eq!(desk.vote(5, 3, Prevote, Some(1)).await, None);
-    assert!(desk.vote(6, 0, Prevote, Some(1)).await.is_some());
     // Before anything of height 6 is on disk, the log is still that of 5: nothing is forgotten.
     let mut desk = desk.restart();
     assert_eq!(desk.vote(5, 0, Prevote, Some(2)).await, None);
@@ -132,11 +137,12 @@ async fn a_height_that_is_done_is_never_signed_for_again() {
 #[actix_rt::test]
 async fn the_log_of_a_height_is_read_back_in_order_and_of_no_other() {
     let mut desk = open(TempDir::new().unwrap());
-    desk.log(5, "one").await;
+    desk.log(5, "one");
     desk.vote(5, 0, Phase::Prevote, None).await.unwrap();
-    desk.log(5, "two").await;
+    desk.log(5, "two");
     desk.publish().await;
-    desk.log(5, "not published").await;
+    desk.log(5, "not published");
+    desk.vote(5, 1, Phase::Prevote, None).await.unwrap();
     let desk = desk.restart();
     assert_eq!(desk.read_log(5).await, ["one", "two"]);
     let desk = desk.restart();

@@ -9,6 +9,8 @@ use minidlt_protocol::{
 };
 use thiserror::Error;
 
+use crate::authority::{BadCa, Refusal};
+
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -93,8 +95,8 @@ pub enum Problem {
     SamePort { port: u16, other: &'static str },
     #[error("{value} is not from {least} to {most}; choose one that is")]
     Bound { value: u64, least: u64, most: u64 },
-    #[error("{value} is fewer than this network's {peers} other nodes; raise it")]
-    FewSessions { value: u64, peers: u64 },
+    #[error("{value} leaves too few connections besides those with {peers} other nodes; raise it to {least} at least")]
+    FewSessions { value: u64, peers: u64, least: u64 },
     #[error("{0:?} is not a level; use off, error, warn, info, debug or trace")]
     Level(String),
     #[error("{0:?} is not the URL of a node; write one such as https://127.0.0.1:3401")]
@@ -122,10 +124,10 @@ pub enum Problem {
 
     #[error("{0}; correct the genesis, the same on every node")]
     Genesis(GenesisError),
+    #[error("{0}; correct the genesis, the same on every node")]
+    Ca(BadCa),
     #[error("{list}: {name}: {what}; correct the genesis, the same on every node")]
     GenesisEntry { list: &'static str, name: String, what: String },
-    #[error("the genesis lists no organisation {0}; correct it or use the right genesis")]
-    UnknownOrganisation(String),
 
     #[error("{} holds no certificate in PEM; use the one its organisation issued", path.display())]
     NotACertificate { path: PathBuf },
@@ -142,11 +144,8 @@ pub enum Problem {
     Expired { path: PathBuf, when: String },
     #[error("{} is not valid before {when}; check this machine's clock, or have a new one issued", path.display())]
     NotYetValid { path: PathBuf, when: String },
-    #[error(
-        "{} is not vouched for by the authority of {organisation} in the genesis ({reason}); have it issue a new one",
-        path.display()
-    )]
-    Unchained { path: PathBuf, organisation: String, reason: String },
+    #[error("{}: {refusal}; have the organisation issue a new one, or use the right genesis", path.display())]
+    Certificate { path: PathBuf, refusal: Refusal },
     #[error("OpenSSL failed: {0}; check the installation")]
     Openssl(openssl::error::ErrorStack),
 }

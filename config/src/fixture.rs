@@ -19,11 +19,14 @@ use openssl::{
     hash::MessageDigest,
     nid::Nid,
     pkey::{PKey, Private},
-    x509::{X509, X509NameBuilder, extension::BasicConstraints},
+    x509::{
+        X509, X509NameBuilder,
+        extension::{BasicConstraints, ExtendedKeyUsage},
+    },
 };
 use tempfile::TempDir;
 
-use crate::generate_key;
+use crate::{authority::Purpose, generate_key};
 
 pub const NODE_FILE: &str = "\
 identity: {name: node0, organisation: Org01}
@@ -41,8 +44,12 @@ nodes: ['https://127.0.0.1:3401']
 #[derive(Clone, Copy)]
 pub struct Kind<'a> {
     pub name: &'a str,
+    /// Another common name beside it.
+    pub second_name: Option<&'a str>,
     pub organisation: &'a str,
     pub authority: bool,
+    /// For this use alone; for any unless given.
+    pub only_for: Option<Purpose>,
     /// Validity, in days from now.
     pub from: i64,
     pub to: i64,
@@ -50,7 +57,15 @@ pub struct Kind<'a> {
 
 impl Default for Kind<'_> {
     fn default() -> Self {
-        Self { name: "node0", organisation: "Org01", authority: false, from: -1, to: 365 }
+        Self {
+            name: "node0",
+            second_name: None,
+            organisation: "Org01",
+            authority: false,
+            only_for: None,
+            from: -1,
+            to: 365,
+        }
     }
 }
 
@@ -75,7 +90,9 @@ pub fn tls_key() -> PKey<Private> {
 /// Issued by `issuer`, or self-signed.
 pub fn certificate(kind: Kind<'_>, key: &PKey<Private>, issuer: Option<&Authority>) -> X509 {
     let mut name = X509NameBuilder::new().unwrap();
-    name.append_entry_by_nid(Nid::COMMONNAME, kind.name).unwrap();
+    for common_name in [Some(kind.name), kind.second_name].into_iter().flatten() {
+        name.append_entry_by_nid(Nid::COMMONNAME, common_name).unwrap();
+    }
     name.append_entry_by_nid(Nid::ORGANIZATIONNAME, kind.organisation).unwrap();
     let name = name.build();
     let day = |days: i64| {
@@ -94,6 +111,14 @@ pub fn certificate(kind: Kind<'_>, key: &PKey<Private>, issuer: Option<&Authorit
         constraints.critical().ca();
     }
     builder.append_extension(constraints.build().unwrap()).unwrap();
+    if let Some(purpose) = kind.only_for {
+        let mut usage = ExtendedKeyUsage::new();
+        match purpose {
+            Purpose::Server => usage.server_auth(),
+            Purpose::Client => usage.client_auth(),
+        };
+        builder.append_extension(usage.build().unwrap()).unwrap();
+    }
     builder.sign(issuer.map_or(key, |issuer| &issuer.key), MessageDigest::sha256()).unwrap();
     builder.build()
 }

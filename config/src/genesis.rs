@@ -1,17 +1,13 @@
 //! Reading the genesis, and checking of it what the protocol cannot: its certificates.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
-use minidlt_protocol::{
-    genesis::Genesis,
-    limits::MAX_GENESIS_BYTES,
-    registry::{Node, Organisation},
-};
+use minidlt_protocol::{genesis::Genesis, limits::MAX_GENESIS_BYTES, registry::Node};
 
 use crate::{
+    authority::Authority,
     error::{ConfigError, Problem},
     files::{parse_yaml, read_text},
-    tls::{Authorities, parse_authority},
 };
 
 /// Reads and checks a genesis file.
@@ -19,30 +15,14 @@ pub fn load_genesis(path: &Path) -> Result<Genesis, ConfigError> {
     read_genesis(path).map(|(genesis, _)| genesis)
 }
 
-/// The genesis with its organisations' authorities, parsed.
-pub(crate) fn read_genesis(path: &Path) -> Result<(Genesis, Authorities), ConfigError> {
+/// The genesis with its organisations' authorities.
+pub(crate) fn read_genesis(path: &Path) -> Result<(Genesis, Authority), ConfigError> {
     let genesis: Genesis = parse_yaml(path, &read_text(path, MAX_GENESIS_BYTES)?)?;
     let wrong = |problem| ConfigError::file(path, problem);
     genesis.check().map_err(|error| wrong(Problem::Genesis(error)))?;
-    let authorities = authorities(&genesis.organisations).map_err(wrong)?;
+    let authority = Authority::new(&genesis.organisations).map_err(|bad| wrong(Problem::Ca(bad)))?;
     genesis.nodes.iter().try_for_each(check_address).map_err(wrong)?;
-    Ok((genesis, authorities))
-}
-
-/// Two organisations with one authority could speak in each other's name.
-fn authorities(organisations: &[Organisation]) -> Result<Authorities, Problem> {
-    let entry = |name: String, what| Problem::GenesisEntry { list: "organisations", name, what };
-    let (mut parsed, mut owners) = (Authorities::new(), BTreeMap::new());
-    for organisation in organisations {
-        let name = organisation.name.to_string();
-        let authority = parse_authority(&organisation.ca).map_err(|what| entry(name.clone(), what))?;
-        let key = authority.public_key()?.public_key_to_der()?;
-        if let Some(other) = owners.insert(key, name.clone()) {
-            return Err(entry(name, format!("ca has the key of {other}'s ca")));
-        }
-        parsed.insert(organisation.name.clone(), authority);
-    }
-    Ok(parsed)
+    Ok((genesis, authority))
 }
 
 fn check_address(node: &Node) -> Result<(), Problem> {

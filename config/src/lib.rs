@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod authority;
 mod error;
 mod files;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The bounds a node's operator may choose, each within a bound of its own.
 
 use minidlt_protocol::{
-    limits::{MAX_BULK_TRANSACTION_BYTES, MEMPOOL_BYTES, MEMPOOL_TRANSACTIONS, MEMPOOL_USER_SHARE},
+    limits::{MAX_BULK_TRANSACTION_BYTES, MAX_MEMBERS, MEMPOOL_BYTES, MEMPOOL_TRANSACTIONS, MEMPOOL_USER_SHARE},
     mempool::Bounds,
 };
 
@@ -10,8 +10,11 @@ use crate::{
     raw::{RawLimits, RawMempool},
 };
 
-/// Most connections to peers a node may be told to hold.
-pub const MAX_SESSIONS: u64 = 4_096;
+/// Most connections with other nodes that a node may be told to hold; enough for any genesis.
+pub const MAX_SESSIONS: u64 = 16_384;
+/// Connections there must be room for besides one a node of the genesis: handshakes of those who
+/// connect, of which one source may have a quarter.
+pub const MIN_HANDSHAKES: u64 = 16;
 /// Most API requests a node may be told to serve at once.
 pub const MAX_REQUESTS: u64 = 65_536;
 /// Most event streams a node may be told to serve at once.
@@ -20,11 +23,12 @@ pub const MAX_SUBSCRIBERS: u64 = 16_384;
 pub const MIN_MEMPOOL_BYTES: u64 = (MAX_BULK_TRANSACTION_BYTES * MEMPOOL_USER_SHARE) as u64;
 
 const _: () = assert!(MIN_MEMPOOL_BYTES <= MEMPOOL_BYTES as u64);
+const _: () = assert!(MAX_MEMBERS as u64 + MIN_HANDSHAKES <= MAX_SESSIONS);
 
 /// What a node holds at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections with peers.
+    /// Connections with other nodes: sessions, and handshakes of those who connect.
     pub sessions: usize,
     /// API requests in flight.
     pub requests: usize,
@@ -48,6 +52,7 @@ impl Default for RawLimits {
 impl RawLimits {
     /// The limits, or the key that is out of bounds. `peers`: the genesis' other nodes.
     pub(crate) fn check(&self, peers: usize) -> Result<Limits, (&'static str, Problem)> {
+        let least_sessions = peers as u64 + MIN_HANDSHAKES;
         let limits = Limits {
             sessions: within("limits.sessions", self.sessions, 1, MAX_SESSIONS)?,
             requests: within("limits.requests", self.requests, 1, MAX_REQUESTS)?,
@@ -62,8 +67,9 @@ impl RawLimits {
                 bytes: within("limits.mempool.bytes", self.mempool.bytes, MIN_MEMPOOL_BYTES, MEMPOOL_BYTES as u64)?,
             },
         };
-        if limits.sessions < peers {
-            return Err(("limits.sessions", Problem::FewSessions { value: self.sessions, peers: peers as u64 }));
+        if self.sessions < least_sessions {
+            let problem = Problem::FewSessions { value: self.sessions, peers: peers as u64, least: least_sessions };
+            return Err(("limits.sessions", problem));
         }
         Ok(limits)
     }

@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use log::LevelFilter;
@@ -13,13 +14,14 @@ use minidlt_protocol::{
 };
 
 use crate::{
+    authority::Authority,
     error::{ConfigError, Origin, Problem},
     genesis::read_genesis,
     keys::read_signing_key,
     layers::{Flags, Layers},
     limits::Limits,
     raw::{NodeFile, RawIdentity},
-    tls::{Authorities, Purpose, Tls},
+    tls::{NODE, Tls},
 };
 
 /// The name of a node's file within its directory.
@@ -34,8 +36,8 @@ pub struct Settings {
     pub genesis_path: PathBuf,
     /// The genesis' hash.
     pub network: Hash,
-    /// Each organisation's certificate authority, from the genesis.
-    pub authorities: Authorities,
+    /// The organisations' certificate authorities, from the genesis.
+    pub authority: Arc<Authority>,
     /// The node's signing key.
     pub key: SecretKey,
     pub data_dir: PathBuf,
@@ -92,7 +94,7 @@ impl Check {
         ])?;
 
         let genesis_path = self.path("genesis", &raw.genesis);
-        let (genesis, authorities) = self.genesis(&genesis_path)?;
+        let (genesis, authority) = self.genesis(&genesis_path)?;
         let peers = genesis.nodes.iter().filter(|node| node.identity() != identity).count();
         let limits = raw.limits.check(peers).map_err(|(key, problem)| self.wrong(key, problem))?;
 
@@ -104,8 +106,8 @@ impl Check {
             self.path("tls.certificate", &raw.tls.certificate),
             self.path("tls.key", &raw.tls.key),
             &identity,
-            Purpose::Node,
-            &authorities,
+            NODE,
+            &authority,
         )
         .map_err(|(part, problem)| self.wrong(part.key(), problem))?;
         warnings.extend(warning);
@@ -117,7 +119,7 @@ impl Check {
             network: genesis.id(),
             genesis,
             genesis_path,
-            authorities,
+            authority: Arc::new(authority),
             key,
             peers_listen,
             api_listen,
@@ -161,7 +163,7 @@ impl Check {
         Ok(())
     }
 
-    fn genesis(&self, path: &Path) -> Result<(Genesis, Authorities), ConfigError> {
+    fn genesis(&self, path: &Path) -> Result<(Genesis, Authority), ConfigError> {
         read_genesis(path).map_err(|error| match error {
             ConfigError::File { path, problem } => match *problem {
                 Problem::Unreadable(error) => self.wrong("genesis", Problem::UnreadablePath { path, error }),

@@ -1,6 +1,9 @@
 //! Settings of a user of the command line: `users/NAME/user.yaml`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use minidlt_protocol::{
     crypto::SecretKey,
@@ -10,11 +13,12 @@ use minidlt_protocol::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    authority::Authority,
     error::{ConfigError, Origin, Problem},
     files::{MAX_FILE_BYTES, parse_yaml, read_text},
     genesis::read_genesis,
     keys::read_signing_key,
-    tls::{Authorities, Purpose, Tls},
+    tls::{Tls, USER},
 };
 
 /// The name of a user's file within its directory.
@@ -73,8 +77,8 @@ pub struct UserSettings {
     pub genesis_path: PathBuf,
     /// The genesis' hash.
     pub network: Hash,
-    /// Each organisation's certificate authority, from the genesis.
-    pub authorities: Authorities,
+    /// The organisations' certificate authorities, from the genesis.
+    pub authority: Arc<Authority>,
     /// The user's signing key.
     pub key: SecretKey,
     pub tls: Tls,
@@ -95,12 +99,12 @@ pub fn load(path: &Path) -> Result<UserSettings, ConfigError> {
         return Err(wrong("nodes", Problem::Url(url.clone())));
     }
     let genesis_path = directory.join(&raw.genesis);
-    let (genesis, authorities) = read_genesis(&genesis_path)?;
+    let (genesis, authority) = read_genesis(&genesis_path)?;
     let key_path = directory.join(&raw.key);
     let key = read_signing_key(&key_path).map_err(|problem| wrong("key", problem))?;
     check_key(key_path, &raw.identity, &key, &genesis).map_err(|problem| wrong("key", problem))?;
     let (certificate, tls_key) = (directory.join(&raw.tls.certificate), directory.join(&raw.tls.key));
-    let (tls, warning) = Tls::read(certificate, tls_key, &raw.identity, Purpose::User, &authorities)
+    let (tls, warning) = Tls::read(certificate, tls_key, &raw.identity, USER, &authority)
         .map_err(|(part, problem)| wrong(part.key(), problem))?;
     Ok(UserSettings {
         directory,
@@ -109,7 +113,7 @@ pub fn load(path: &Path) -> Result<UserSettings, ConfigError> {
         network: genesis.id(),
         genesis,
         genesis_path,
-        authorities,
+        authority: Arc::new(authority),
         key,
         tls,
         warnings: Vec::from_iter(warning),

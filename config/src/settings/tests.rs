@@ -8,6 +8,7 @@ use openssl::x509::X509;
 
 use super::*;
 use crate::{
+    authority::Purpose,
     fixture::{Authority, Fixture, Kind, NODE_FILE, certificate, set_mode, tls_key},
     generate_key, load_genesis,
 };
@@ -120,7 +121,12 @@ const FILES: &[(&str, &str, &str)] = &[
     (
         "api_listen",
         "limits: {sessions: 0}\napi_listen",
-        "limits.sessions in D/node0/config.yaml: 0 is not from 1 to 4096; choose one that is",
+        "limits.sessions in D/node0/config.yaml: 0 is not from 1 to 16384; choose one that is",
+    ),
+    (
+        "api_listen",
+        "limits: {sessions: 15}\napi_listen",
+        "limits.sessions in D/node0/config.yaml: 15 leaves too few connections besides those with 0 other nodes; raise it to 16 at least",
     ),
     (
         "api_listen",
@@ -227,7 +233,7 @@ fn environment_and_flags_are_named_as_typed() {
         (
             "MINIDLT_LIMITS__SESSIONS",
             "0",
-            "limits.sessions from the environment variable MINIDLT_LIMITS__SESSIONS: 0 is not from 1 to 4096; choose one that is",
+            "limits.sessions from the environment variable MINIDLT_LIMITS__SESSIONS: 0 is not from 1 to 16384; choose one that is",
         ),
         (
             "MINIDLT_LIMITS__SESSIONS",
@@ -324,9 +330,15 @@ fn certificates_must_be_this_nodes_valid_and_vouched_for() {
     fixture.write("node0/tls.crt", certificate(Kind::default(), &key, Some(&stranger)).to_pem().unwrap());
     fixture.write_private("node0/tls.key", key.private_key_to_pem_pkcs8().unwrap());
     let said = line(&fixture, plain(&fixture));
-    let expected = "tls.certificate by default: D/node0/tls.crt is not vouched for by the authority of Org01 in the \
-                    genesis (";
-    assert!(said.starts_with(expected), "{said}");
+    let expected = "tls.certificate by default: D/node0/tls.crt: the CA of Org01 does not vouch for the certificate \
+                    of node0@Org01 as a server: ";
+    let advice = "; have the organisation issue a new one, or use the right genesis";
+    assert!(said.starts_with(expected) && said.ends_with(advice), "{said}");
+
+    for (only, other) in [(Purpose::Server, "client"), (Purpose::Client, "server")] {
+        let half = refused(Kind { only_for: Some(only), ..Kind::default() });
+        assert!(half.contains(&format!("does not vouch for the certificate of node0@Org01 as a {other}: ")), "{half}");
+    }
 
     fixture.issue("node0", Kind { to: 10, ..Kind::default() });
     let warnings = plain(&fixture).unwrap().warnings;

@@ -14,6 +14,7 @@ pub mod mempool;
 pub mod messages;
 pub mod metrics;
 pub mod session;
+pub mod shares;
 pub mod signer;
 pub mod store;
 pub mod sync;

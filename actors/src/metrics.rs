@@ -1,5 +1,6 @@
 //! What `/metrics` shows (OpenMetrics text). One struct, shared by all actors; counting never
-//! fails and never waits.
+//! fails and never waits. A table in this crate's README has every counter's reasons, and what to
+//! do about each.
 
 use std::sync::atomic::AtomicU64;
 
@@ -30,7 +31,9 @@ pub struct Metrics {
     pub blocks_fetched: Counter,
     pub submissions_refused: ByReason,
     pub messages_refused: ByReason,
+    /// Connections with other nodes that did not become a session.
     pub connections_refused: ByReason,
+    pub sessions_ended: ByReason,
     pub frames_dropped: ByReason,
     pub requests_refused: ByReason,
 }
@@ -50,6 +53,7 @@ impl Metrics {
             submissions_refused: ByReason::default(),
             messages_refused: ByReason::default(),
             connections_refused: ByReason::default(),
+            sessions_ended: ByReason::default(),
             frames_dropped: ByReason::default(),
             requests_refused: ByReason::default(),
         };
@@ -72,7 +76,8 @@ impl Metrics {
         let by_reason = [
             ("submissions_refused", "Transactions refused", &self.submissions_refused),
             ("messages_refused", "Messages of other nodes refused", &self.messages_refused),
-            ("connections_refused", "Connections of other nodes closed", &self.connections_refused),
+            ("connections_refused", "Connections that became no session", &self.connections_refused),
+            ("sessions_ended", "Sessions with other nodes that ended", &self.sessions_ended),
             ("frames_dropped", "Outgoing frames dropped, their queue being full", &self.frames_dropped),
             ("requests_refused", "API requests refused", &self.requests_refused),
         ];

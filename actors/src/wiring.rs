@@ -34,8 +34,8 @@ use crate::{
     signer::Signer,
     store::{self, Store},
     sync::{self, Sync},
-    tls::{self, Authority, Credentials, TlsError},
-    verifier::{Opener, Verifier, is_committed},
+    tls::{self, Credentials, TlsError},
+    verifier::{NearVerifier, Verifier, is_committed},
 };
 
 /// Why a node did not start; one line each.
@@ -64,13 +64,14 @@ pub struct Running {
     server: admin::Running,
     health: health::RunningHealth,
     store: Addr<Store>,
-    /// In the order they end in.
+    /// In the order they end in: those that the data comes through, then those of the disk.
     arbiters: [Arbiter; 3],
+    disk: [Arbiter; 2],
 }
 
 /// Starts a node. Ports are bound before anything is written to disk but the ledger's lock.
 pub async fn start(settings: Settings) -> Result<Running, StartError> {
-    let Settings { identity: me, genesis, network, key, data_dir, tls, limits, .. } = settings;
+    let Settings { identity: me, genesis, network, authority, key, data_dir, tls, limits, .. } = settings;
     let bind = |key, address| TcpListener::bind(address).map_err(|reason| StartError::Port { key, address, reason });
     let genesis = Arc::new(genesis);
     let store_settings =
@@ -81,11 +82,12 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let health_socket = bind("health_listen", settings.health_listen)?;
 
     let (registry, metrics) = (Arc::new(genesis.registry()), Arc::new(Metrics::new()));
-    let authority = Arc::new(Authority::new(registry.organisations.values())?);
     let credentials = Credentials::from_files(&tls.certificate_path, &tls.key_path)?;
     let [network_arbiter, mempool_arbiter, consensus_arbiter] = [Arbiter::new(), Arbiter::new(), Arbiter::new()];
+    // These two wait for the disk, and nobody else with them.
+    let [signer_arbiter, store_arbiter] = [Arbiter::new(), Arbiter::new()];
 
-    let store = Store::start(writer, Vec::new());
+    let store = Store::start_in_arbiter(&store_arbiter.handle(), |_| Store::new(writer));
     let acceptor = tls::api_acceptor(&credentials, &authority)?;
     let listener_settings = listener::Settings {
         me: me.clone(),
@@ -95,21 +97,25 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         credentials,
         head: reader.heads(),
         metrics: metrics.clone(),
-        limits: listener::Limits::default(),
+        limits: listener::Limits { connections: limits.sessions, ..listener::Limits::default() },
     };
     let listener = Listener::new(listener_settings, peers_socket)?;
     let listener = Listener::start_in_arbiter(&network_arbiter.handle(), |_| listener);
     let signer = Signer::open(me.clone(), network, key, &data_dir, listener.clone().recipient())
-        .map_err(|error| StartError::Journal(data_dir.clone(), error))?
-        .start();
+        .map_err(|error| StartError::Journal(data_dir.clone(), error))?;
+    let signer = Signer::start_in_arbiter(&signer_arbiter.handle(), |_| signer);
 
     let checks = Verifier::new(me.clone(), network, registry.clone(), is_committed(reader.clone()));
-    let opener = Opener::new(checks.clone());
-    let urgent = Opener::start_in_arbiter(&network_arbiter.handle(), |_| opener);
+    let near = |arbiter: &Arbiter| {
+        let verifier = NearVerifier(checks.clone());
+        NearVerifier::start_in_arbiter(&arbiter.handle(), |_| verifier)
+    };
+    let (urgent, near_mempool) = (near(&network_arbiter), near(&mempool_arbiter));
     let bulk = checks.start(available_parallelism().map_or(1, usize::from));
 
     let mempool_links = mempool::Links {
-        verifier: bulk.clone().recipient(),
+        verifiers: bulk.clone().recipient(),
+        near: near_mempool.recipient(),
         signer: signer.clone().recipient(),
         reader: reader.clone(),
     };
@@ -123,20 +129,18 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         hold: mempool.clone().recipient(),
         mempool: mempool.clone().recipient(),
         store: store.clone().recipient(),
-        signer: SignerLinks {
-            vote: signer.clone().recipient(),
-            proposal: signer.clone().recipient(),
-            append: signer.clone().recipient(),
-            stamp: signer.clone().recipient(),
-            done: signer.clone().recipient(),
-        },
         reader: reader.clone(),
+    };
+    let signer_links = SignerLinks {
+        vote: signer.clone().recipient(),
+        proposal: signer.clone().recipient(),
+        publish: signer.clone().recipient(),
     };
     let (timeouts, voter, members) = (timeouts(&genesis.timeouts), me.clone(), registry.clone());
     let shared = metrics.clone();
     // The core is not `Send`, so the actor that holds it is made where it runs.
     let consensus = Consensus::start_in_arbiter(&consensus_arbiter.handle(), move |_| {
-        Consensus::new(voter, members, timeouts, consensus_links, log, shared)
+        Consensus::new(voter, members, timeouts, consensus_links, signer_links, log, shared)
     });
     mempool.send(Wake(consensus.clone().recipient())).await?;
 
@@ -154,6 +158,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let api = Api {
         ledger: Arc::new(reader),
         registry: registry.clone(),
+        authority,
         genesis,
         me: me.clone(),
         mempool: MempoolRecipients {
@@ -193,7 +198,8 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     };
     listener.send(Begin(routes)).await?;
     let arbiters = [consensus_arbiter, mempool_arbiter, network_arbiter];
-    Ok(Running { stop, api: server.address, listener, server, health, store, arbiters })
+    let disk = [signer_arbiter, store_arbiter];
+    Ok(Running { stop, api: server.address, listener, server, health, store, arbiters, disk })
 }
 
 impl Running {
@@ -206,15 +212,19 @@ impl Running {
         }
         self.health.stop().await;
         drop(self.listener);
-        for arbiter in self.arbiters {
-            arbiter.stop();
-            // Off this thread, which must go on: it hands messages to the Signer and the Store, and
-            // Consensus may be waiting for an answer of theirs.
-            let _ended = actix_rt::task::spawn_blocking(move || arbiter.join()).await;
-        }
+        end(self.arbiters).await;
         if let Err(error) = self.store.send(Flush).await {
             log::warn!("the ledger was not flushed: {error}");
         }
+        end(self.disk).await;
+    }
+}
+
+async fn end(arbiters: impl IntoIterator<Item = Arbiter>) {
+    for arbiter in arbiters {
+        arbiter.stop();
+        // Off this thread, which must go on: it hands transactions to the Verifiers' threads.
+        let _ended = actix_rt::task::spawn_blocking(move || arbiter.join()).await;
     }
 }
 

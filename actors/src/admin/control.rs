@@ -5,7 +5,7 @@ use log::LevelFilter;
 use minidlt_protocol::{
     message::{Content, Recipient},
     registry::Role,
-    types::Height,
+    types::{Hash, Height},
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -34,7 +34,7 @@ pub async fn message(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     caller.require(Role::Admin)?;
-    let Text { text } = body::json(&state, &request, payload).await?;
+    let Text { text } = body::json(&state, &caller.identity, &request, payload).await?;
     if text.trim().is_empty() {
         return Err(Problem::bad_request("text: it is empty"));
     }
@@ -62,7 +62,7 @@ pub async fn log_level(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     caller.require(Role::Admin)?;
-    let Level { level } = body::json(&state, &request, payload).await?;
+    let Level { level } = body::json(&state, &caller.identity, &request, payload).await?;
     let unknown = |_| Problem::bad_request(format!("level: {level:?} is none of off, error, warn, info, debug, trace"));
     let level: LevelFilter = level.parse().map_err(unknown)?;
     log::info!("{} sets the log level to {level}", caller.identity);
@@ -73,10 +73,16 @@ pub async fn log_level(
 /// Checks the whole chain, once at a time.
 pub async fn verify(state: web::Data<State>, By(caller): By) -> Result<HttpResponse, Problem> {
     caller.require(Role::Admin)?;
-    let _alone = state.verifying.try_acquire().map_err(|_| Problem::busy("the chain is being checked already"))?;
+    let alone = state.verifying.clone().try_acquire_owned();
+    let alone = alone.map_err(|_| Problem::busy("the chain is being checked already"))?;
     log::info!("{} has the whole chain checked", caller.identity);
     let check = state.api.verify.clone();
-    let found = blocking(move || Ok(check()?)).await?;
+    let found = blocking(move || {
+        // Not kept by the caller, who may hang up: the work goes on all the same.
+        let _alone = alone;
+        Ok(check()?)
+    })
+    .await?;
     let first_bad = found.first_bad.as_ref();
     Ok(HttpResponse::Ok().json(json!({
         "ok": first_bad.is_none(),
@@ -100,13 +106,17 @@ pub async fn compare(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     caller.require(Role::Admin)?;
-    let At { height } = body::json(&state, &request, payload).await?;
+    let At { height } = body::json(&state, &caller.identity, &request, payload).await?;
+    let hash = blocking(move || hash_of(&state, height)).await?;
+    Ok(HttpResponse::Ok().json(json!({ "height": height, "hash": hash })))
+}
+
+fn hash_of(state: &State, height: Height) -> Result<Hash, Problem> {
     let head = state.api.ledger.head();
     let hash = match height {
         Height::GENESIS => Some(state.network),
         height if height == head.height => Some(head.hash),
         height => state.api.ledger.block(height)?.map(|block| block.header.hash(&state.network)),
     };
-    let hash = hash.ok_or_else(|| Problem::no_such_block(height, head.height))?;
-    Ok(HttpResponse::Ok().json(json!({ "height": height, "hash": hash })))
+    hash.ok_or_else(|| Problem::no_such_block(height, head.height))
 }

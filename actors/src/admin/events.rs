@@ -7,7 +7,8 @@
 //! which it does only when its buffer has gone to the socket; so a reader that stops holds one
 //! frame here and, after [`super::Limits::frame_time`], is closed with the height to resume from.
 //! The queue of actix-ws alone would not do: it is bounded in frames, and its reader moves all of
-//! it into a buffer without a bound in bytes.
+//! it into a buffer without a bound in bytes. Frames of old blocks, which no two streams share, are
+//! in memory only a few at a time.
 
 use std::{
     collections::VecDeque,
@@ -21,17 +22,27 @@ use actix_web::{
     body::{BodySize, BoxBody, MessageBody},
     web::{self, Bytes},
 };
-use actix_ws::{CloseCode, CloseReason, Closed, Message, MessageStream, Session};
+use actix_ws::{CloseCode, CloseReason, Closed, Message, MessageStream, ProtocolError, Session};
 use bytestring::ByteString;
 use minidlt_protocol::{
     transaction::{id_of, open},
-    types::Height,
+    types::{Height, Identity},
 };
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::{Mutex, watch};
+use tokio::{
+    sync::{Mutex, watch},
+    time::timeout,
+};
 
-use super::{State, blocking, blocks, limits::EVENT_MESSAGE_BYTES, problem::Problem};
+use super::{
+    State,
+    auth::By,
+    blocking, blocks,
+    limits::EVENT_MESSAGE_BYTES,
+    problem::Problem,
+    shares::{Full, Place},
+};
 use crate::metrics;
 
 #[derive(Deserialize)]
@@ -60,8 +71,7 @@ pub struct Frames(Mutex<VecDeque<(Height, View, ByteString)>>);
 
 impl Frames {
     async fn get(&self, state: &web::Data<State>, height: Height, view: View) -> Result<ByteString, Problem> {
-        let head = state.api.ledger.head().height;
-        if head.get() - height.get().min(head.get()) >= RECENT as u64 {
+        if is_old(state, height) {
             return encode(state, height, view).await;
         }
         // Held while encoding, so that the others wait for this frame instead of making their own.
@@ -76,6 +86,10 @@ impl Frames {
         }
         Ok(frame)
     }
+}
+
+fn is_old(state: &State, height: Height) -> bool {
+    state.api.ledger.head().height.get().saturating_sub(height.get()) >= RECENT as u64
 }
 
 async fn encode(state: &web::Data<State>, height: Height, view: View) -> Result<ByteString, Problem> {
@@ -107,12 +121,12 @@ fn ids(state: &State, height: Height) -> Result<Option<String>, Problem> {
 
 pub async fn get(
     state: web::Data<State>,
+    By(caller): By,
     request: HttpRequest,
     query: web::Query<EventsQuery>,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let limit = state.api.limits.subscribers;
-    let place = state.subscribers.clone().try_acquire_owned().map_err(|_| Problem::too_many_subscribers(limit))?;
+    let place = place(&state, &caller.identity)?;
     let (response, session, incoming) = actix_ws::handle(&request, payload)
         .map_err(|error| Problem::bad_request(format!("a websocket over HTTP/1.1 is expected here: {error}")))?;
     let incoming = incoming.max_frame_size(EVENT_MESSAGE_BYTES);
@@ -126,6 +140,14 @@ pub async fn get(
         stream.run(incoming).await;
     });
     Ok(response)
+}
+
+fn place(state: &State, caller: &Identity) -> Result<Place, Problem> {
+    let subscribers = &state.subscribers;
+    subscribers.take(caller, 1).map_err(|full| match full {
+        Full::Whole => Problem::too_many_subscribers(subscribers.most),
+        Full::Share => Problem::caller_has_its_streams(caller, subscribers.callers.share()),
+    })
 }
 
 /// Tells when the connection asked for more and there was nothing left: all before was taken.
@@ -161,6 +183,17 @@ enum End {
     Failed,
 }
 
+impl End {
+    /// The name for counters of an end that this node puts to it because of its reader.
+    fn refused(&self) -> Option<&'static str> {
+        match self {
+            Self::Slow => Some("slow-subscriber"),
+            Self::Unwelcome => Some("unwelcome-frame"),
+            Self::Gone | Self::Stopping | Self::Failed => None,
+        }
+    }
+}
+
 /// So often an idle stream is pinged, so that what stands between keeps it open.
 const PING_EVERY: Duration = Duration::from_secs(20);
 
@@ -180,6 +213,9 @@ impl Stream {
             end = listen(incoming, session) => end,
             () = state.closed() => End::Stopping,
         };
+        if let Some(reason) = end.refused() {
+            metrics::count(&state.api.metrics.requests_refused, reason);
+        }
         let resume = format!("resume with from={}", self.next);
         let (code, description) = match end {
             End::Gone => (CloseCode::Normal, None),
@@ -190,8 +226,9 @@ impl Stream {
             End::Stopping => (CloseCode::Away, Some(format!("the node stops; {resume}"))),
             End::Failed => (CloseCode::Error, Some(format!("the node failed; {resume}"))),
         };
-        // An error means that the connection is gone already.
-        let _ = self.session.close(Some(CloseReason { code, description })).await;
+        // An error means that the connection is gone already, or that the reader takes nothing.
+        let closing = self.session.close(Some(CloseReason { code, description }));
+        let _ = timeout(state.api.limits.frame_time, closing).await;
     }
 
     /// Sends every block from `next` on, for ever.
@@ -200,27 +237,38 @@ impl Stream {
         loop {
             let head = heads.borrow_and_update().height;
             while self.next <= head {
-                let frame = match self.state.frames.get(&self.state, self.next, self.view).await {
-                    Ok(frame) => frame,
-                    Err(problem) => {
-                        log::error!("API: a stream of events ends: {problem}");
-                        return End::Failed;
-                    }
-                };
-                match tokio::time::timeout(self.state.api.limits.frame_time, self.send(frame)).await {
-                    Ok(Ok(())) => self.next = self.next.next(),
-                    Ok(Err(Closed)) => return End::Gone,
-                    Err(_) => {
-                        metrics::count(&self.state.api.metrics.requests_refused, "slow-subscriber");
-                        return End::Slow;
-                    }
+                if let Err(end) = self.send_next().await {
+                    return end;
                 }
             }
-            tokio::select! {
-                changed = heads.changed() => if changed.is_err() { return End::Stopping },
-                () = tokio::time::sleep(PING_EVERY) => if self.session.ping(b"").await.is_err() { return End::Gone },
+            let idle = tokio::select! {
+                changed = heads.changed() => changed.map_err(|_| End::Stopping),
+                () = tokio::time::sleep(PING_EVERY) => self.ping().await,
+            };
+            if let Err(end) = idle {
+                return end;
             }
         }
+    }
+
+    async fn send_next(&mut self) -> Result<(), End> {
+        let state = self.state.clone();
+        let _turn = match is_old(&state, self.next) {
+            true => Some(state.replays.acquire().await.map_err(|_| End::Stopping)?),
+            false => None,
+        };
+        let frame = state.frames.get(&state, self.next, self.view).await.map_err(|problem| {
+            log::error!("API: a stream of events ends: {problem}");
+            End::Failed
+        })?;
+        in_time(&state, self.send(frame)).await?;
+        self.next = self.next.next();
+        Ok(())
+    }
+
+    async fn ping(&mut self) -> Result<(), End> {
+        let state = self.state.clone();
+        in_time(&state, self.session.ping(b"")).await
     }
 
     /// Sends a frame and waits until it was taken.
@@ -231,9 +279,22 @@ impl Stream {
     }
 }
 
+/// What its reader takes, it must take in time.
+async fn in_time(state: &State, taken: impl Future<Output = Result<(), Closed>>) -> Result<(), End> {
+    match timeout(state.api.limits.frame_time, taken).await {
+        Ok(taken) => taken.map_err(|Closed| End::Gone),
+        Err(_) => Err(End::Slow),
+    }
+}
+
 /// Answers pings, until the reader closes the stream.
 async fn listen(mut incoming: MessageStream, mut session: Session) -> End {
-    while let Some(Ok(message)) = incoming.recv().await {
+    while let Some(message) = incoming.recv().await {
+        let message = match message {
+            Ok(message) => message,
+            Err(ProtocolError::Io(_)) => return End::Gone,
+            Err(_) => return End::Unwelcome,
+        };
         match message {
             Message::Ping(bytes) => {
                 if session.pong(&bytes).await.is_err() {

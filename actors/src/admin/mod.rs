@@ -3,9 +3,9 @@
 //! is the contract, [`limits`] has every bound.
 //!
 //! ```text
-//! connection → on_connect: certificate → member?
-//! request    → finish (bound, count, explain) → members_only → handler → Mempool, Consensus, …
-//!                                                                      → Ledger (reads only)
+//! connection → connections::admit → auth::on_connect: certificate → member?
+//! request    → finish (bound, count, explain) → members_only → within_share → handler
+//! handler    → Mempool, Consensus, …; → Ledger (reads only)
 //! ```
 //!
 //! Handlers hold no state of the ledger: they ask its actors by message and read its snapshots.
@@ -13,6 +13,7 @@
 mod auth;
 mod blocks;
 mod body;
+mod connections;
 mod control;
 mod events;
 mod exact;
@@ -24,6 +25,7 @@ mod prepare;
 mod problem;
 mod registry;
 mod routes;
+mod shares;
 mod status;
 mod submit;
 mod transactions;
@@ -46,12 +48,14 @@ use minidlt_protocol::{
 use openssl::ssl::SslAcceptorBuilder;
 use tokio::sync::{Notify, Semaphore, watch};
 
-pub use self::{
-    auth::{AuthError, acceptor, identity_of},
-    ledger::Ledger,
-    limits::Limits,
+use self::{
+    connections::Connections,
+    events::Frames,
+    limits::{CONNECTION_WINDOW_BYTES, PREPARATIONS, PREPARATIONS_A_CALLER, REFUSALS, REPLAYS, STREAM_WINDOW_BYTES},
+    problem::Problem,
+    shares::Bound,
 };
-use self::{events::Frames, problem::Problem};
+pub use self::{ledger::Ledger, limits::Limits};
 use crate::{
     messages::{
         consensus::GetConsensusStatus,
@@ -60,7 +64,9 @@ use crate::{
         signer::Stamp,
     },
     metrics::Metrics,
+    shares::{Shares, share_of},
     store::reader::ReadError,
+    tls::Authority,
 };
 
 /// Where the Mempool takes its messages.
@@ -93,6 +99,7 @@ pub type VerifyChain = Arc<dyn Fn() -> Result<Verification, ReadError> + Send + 
 pub struct Api {
     pub ledger: Arc<dyn Ledger>,
     pub registry: Arc<Registry>,
+    pub authority: Arc<Authority>,
     pub genesis: Arc<Genesis>,
     pub me: Identity,
     pub mempool: MempoolRecipients,
@@ -111,14 +118,24 @@ struct State {
     api: Api,
     network: Hash,
     started: Instant,
+    connections: Connections,
     /// Requests under way.
-    requests: Semaphore,
+    requests: Bound,
+    /// Answers under way that say that the node has no room for a request.
+    refusals: Arc<Semaphore>,
     /// Memory for bodies, in KiB.
-    bodies: Semaphore,
+    bodies: Bound,
+    /// Memory for large answers, in KiB.
+    answers: Bound,
     /// Requests that wait for a commit.
-    waiters: Semaphore,
-    subscribers: Arc<Semaphore>,
-    verifying: Semaphore,
+    waiters: Bound,
+    subscribers: Bound,
+    /// Frames of old blocks.
+    replays: Semaphore,
+    /// A place here goes with the work, and not with the request, whose caller may hang up.
+    verifying: Arc<Semaphore>,
+    preparing: Arc<Semaphore>,
+    preparing_callers: Arc<Shares<Identity>>,
     frames: Frames,
     /// Turns true when the server stops, to end what would otherwise go on for ever.
     closing: watch::Receiver<bool>,
@@ -126,15 +143,23 @@ struct State {
 
 impl State {
     fn new(api: Api, closing: watch::Receiver<bool>) -> Self {
-        let Limits { requests, bodies_bytes, waiters, subscribers, .. } = api.limits;
+        let Limits { requests, body_bytes, bodies_bytes, answers_bytes, waiters, subscribers, .. } = api.limits;
+        let bodies = bodies_bytes / 1024;
         Self {
             network: api.genesis.id(),
             started: Instant::now(),
-            requests: Semaphore::new(requests),
-            bodies: Semaphore::new(bodies_bytes / 1024),
-            waiters: Semaphore::new(waiters),
-            subscribers: Arc::new(Semaphore::new(subscribers)),
-            verifying: Semaphore::new(1),
+            connections: Connections::new(api.limits.workers * api.limits.connections_per_worker),
+            requests: Bound::new(requests),
+            refusals: Arc::new(Semaphore::new(REFUSALS)),
+            // A share takes any one body.
+            bodies: Bound::with_share(bodies, share_of(bodies).max(body_bytes.div_ceil(1024))),
+            answers: Bound::new(answers_bytes / 1024),
+            waiters: Bound::new(waiters),
+            subscribers: Bound::new(subscribers),
+            replays: Semaphore::new(REPLAYS),
+            verifying: Arc::new(Semaphore::new(1)),
+            preparing: Arc::new(Semaphore::new(PREPARATIONS)),
+            preparing_callers: Shares::new(PREPARATIONS_A_CALLER),
             frames: Frames::default(),
             closing,
             api,
@@ -193,7 +218,8 @@ impl Running {
     }
 }
 
-/// Serves the API on a listener that is already bound. Call it within an actix system.
+/// Serves the API on a listener that is already bound; the acceptor is [`crate::tls::api_acceptor`].
+/// Call it within an actix system.
 pub fn start(api: Api, listener: TcpListener, acceptor: SslAcceptorBuilder) -> io::Result<Running> {
     let address = listener.local_addr()?;
     let (closing, closed) = watch::channel(false);
@@ -206,12 +232,20 @@ pub fn start(api: Api, listener: TcpListener, acceptor: SslAcceptorBuilder) -> i
             .app_data(
                 web::QueryConfig::default().error_handler(|error, _| Problem::bad_request(error.to_string()).into()),
             )
+            .wrap(middleware::from_fn(shares::within_share))
             .wrap(middleware::from_fn(auth::members_only))
             .wrap(middleware::from_fn(problem::finish))
             .configure(routes::configure)
     })
-    .on_connect(move |connection, data| auth::on_connect(&connected, connection, data))
+    .on_connect(move |connection, data| {
+        if connections::admit(&connected, connection, data) {
+            auth::on_connect(&connected, connection, data);
+        }
+    })
     .workers(limits.workers)
+    .worker_max_blocking_threads(limits.blocking_threads)
+    .h2_initial_window_size(STREAM_WINDOW_BYTES)
+    .h2_initial_connection_window_size(CONNECTION_WINDOW_BYTES)
     .backlog(BACKLOG)
     .max_connections(limits.connections_per_worker)
     .max_connection_rate(limits.handshakes_per_worker)

@@ -13,7 +13,7 @@ use minidlt_protocol::{
     types::{Identity, Timestamp},
 };
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     State,
@@ -22,13 +22,10 @@ use super::{
     limits::{PREPARATION_BYTES, PREPARATION_WAIT, PREPARATIONS},
     problem::Problem,
 };
+use crate::shares::InUse;
 
 const DEFAULT_LIFETIME_S: u64 = 3_600;
 const MAX_LIFETIME_S: u64 = MAX_LIFETIME_MILLIS / 1_000;
-
-/// Preparations under way. One for the whole program, so that a permit can go with the work to
-/// the thread that does it.
-static UNDER_WAY: Semaphore = Semaphore::const_new(PREPARATIONS);
 
 pub async fn post(
     state: web::Data<State>,
@@ -36,22 +33,34 @@ pub async fn post(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let body = body::read(&state, &request, payload, PREPARATION_BYTES).await?;
-    let turn = turn().await?;
-    let (node, bytes) = (state.clone(), body.bytes.clone());
+    let body = body::read(&state, &caller.identity, &request, payload, PREPARATION_BYTES).await?;
+    let turn = Turn::wait(&state, &caller.identity).await?;
+    let (node, author, bytes) = (state.clone(), caller.clone(), body.bytes.clone());
     let text = blocking(move || {
         // Not kept by the caller, who may hang up: the work goes on all the same.
         let _turn = turn;
-        prepare(&node, &caller.identity, &bytes)
+        prepare(&node, &author.identity, &bytes)
     })
     .await?;
     Ok(HttpResponse::Ok().content_type("application/json").body(text))
 }
 
-async fn turn() -> Result<SemaphorePermit<'static>, Problem> {
-    match tokio::time::timeout(PREPARATION_WAIT, UNDER_WAY.acquire()).await {
-        Ok(Ok(turn)) => Ok(turn),
-        _ => Err(Problem::too_many_requests(format!("{PREPARATIONS} transactions are being prepared already"))),
+/// A turn to prepare. It goes with the work to the thread that does it.
+struct Turn {
+    _turn: OwnedSemaphorePermit,
+    _of_share: InUse<Identity>,
+}
+
+impl Turn {
+    /// A caller may have only so many waiting, or the queue would be its own.
+    async fn wait(state: &State, caller: &Identity) -> Result<Self, Problem> {
+        let callers = &state.preparing_callers;
+        let full = || Problem::caller_share_full(caller, format_args!("{} preparations", callers.share()));
+        let of_share = callers.take(caller, 1).ok_or_else(full)?;
+        match tokio::time::timeout(PREPARATION_WAIT, state.preparing.clone().acquire_owned()).await {
+            Ok(Ok(turn)) => Ok(Self { _turn: turn, _of_share: of_share }),
+            _ => Err(Problem::too_many_requests(format!("{PREPARATIONS} transactions are being prepared already"))),
+        }
     }
 }
 

@@ -13,11 +13,11 @@ use actix_web::{
 };
 use minidlt_protocol::{
     transaction::Refusal,
-    types::{Hash, Height},
+    types::{Hash, Height, Identity},
 };
 use serde_json::{Map, Value, json};
 
-use super::State;
+use super::{State, shares::until_sent};
 use crate::{metrics, store::reader::ReadError};
 
 const CONTENT_TYPE: &str = "application/problem+json";
@@ -104,6 +104,20 @@ impl Problem {
     pub fn too_many_requests(detail: impl Into<String>) -> Self {
         let status = StatusCode::TOO_MANY_REQUESTS;
         Self::new("too-many-requests", "The node is busy", status, detail).retry_after(1)
+    }
+
+    /// Others are served: it is the caller itself that has `what`, its whole share, in use.
+    pub fn caller_share_full(caller: &Identity, what: impl fmt::Display) -> Self {
+        let detail =
+            format!("{caller} has its own share of this node in use, {what}; try again when some of it is done");
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        Self::new("caller-share-full", "The caller has its whole share in use", status, detail).retry_after(1)
+    }
+
+    /// As [`Self::caller_share_full`], of what goes on for long.
+    pub fn caller_has_its_streams(caller: &Identity, share: usize) -> Self {
+        let problem = Self::caller_share_full(caller, format_args!("{share} streams of events"));
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, ..problem }.retry_after(10)
     }
 
     pub fn too_many_subscribers(limit: usize) -> Self {
@@ -210,31 +224,41 @@ impl From<ReadError> for Problem {
     }
 }
 
-/// The outermost layer: bounds the requests under way, turns every error without a problem into
-/// one, and counts them by kind.
+/// The outermost layer: bounds the requests under way until their answers are taken, turns every
+/// error without a problem into one, and counts them by kind.
 pub async fn finish(
     state: web::Data<State>,
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let response = match state.requests.try_acquire() {
-        Ok(_under_way) => next.call(request).await?.map_into_boxed_body(),
-        Err(_) => {
-            let limit = state.api.limits.requests;
-            let problem =
-                Problem::too_many_requests(format!("{limit} requests are under way, the most this node serves"));
-            request.into_response(problem.error_response())
-        }
+    let Ok(place) = state.requests.whole.clone().try_acquire_owned() else { return Ok(refuse(&state, request)) };
+    let response = next.call(request).await?.map_into_boxed_body();
+    Ok(until_sent(counted(&state, response), place))
+}
+
+/// Says that the node has as many requests as it serves. The caller decides how long it takes to
+/// read that, over HTTP/2 for any number of them, so only some of these answers have a body.
+fn refuse(state: &State, request: ServiceRequest) -> ServiceResponse {
+    let limit = state.requests.most;
+    let problem = Problem::too_many_requests(format!("{limit} requests are under way, the most this node serves"));
+    let Ok(place) = state.refusals.clone().try_acquire_owned() else {
+        let mut bare = problem.error_response().set_body(BoxBody::new(()));
+        bare.headers_mut().remove(header::CONTENT_TYPE);
+        return counted(state, request.into_response(bare));
     };
+    until_sent(counted(state, request.into_response(problem.error_response())), place)
+}
+
+fn counted(state: &State, response: ServiceResponse) -> ServiceResponse {
     let status = response.status();
     if !(status.is_client_error() || status.is_server_error()) {
-        return Ok(response);
+        return response;
     }
     let response = explain(response);
     if let Some(Kind(kind)) = response.response().extensions().get::<Kind>() {
         metrics::count(&state.api.metrics.requests_refused, kind);
     }
-    Ok(response)
+    response
 }
 
 /// Replaces a bare error by a problem.

@@ -19,6 +19,7 @@ pub async fn get(state: web::Data<State>) -> Result<HttpResponse, Problem> {
         "network": { "name": api.genesis.network, "id": state.network },
         "consensus": {
             "mode": api.registry.mode,
+            "active": consensus.active,
             "height": consensus.height,
             "round": consensus.round,
             "block": consensus.block,

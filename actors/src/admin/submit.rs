@@ -23,9 +23,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    State, body,
+    State,
+    auth::By,
+    body,
     limits::WAITED_TRANSACTIONS,
     problem::Problem,
+    shares::{Full, Place},
     transactions,
     wait::{self, WaitQuery},
 };
@@ -56,21 +59,21 @@ struct JsonEndorsement {
 
 pub async fn post(
     state: web::Data<State>,
+    By(caller): By,
     request: HttpRequest,
     query: web::Query<WaitQuery>,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let limits = &state.api.limits;
     let time = query.time(limits.max_wait)?;
-    let busy = |_| Problem::too_many_requests(format!("{} requests wait for a commit already", limits.waiters));
-    let _waiting = time.map(|_| state.waiters.try_acquire()).transpose().map_err(busy)?;
+    let _waiting = time.map(|_| place_to_wait(&state, &caller.identity)).transpose()?;
     let content_type = request.content_type().to_ascii_lowercase();
     if !ACCEPTED.split(", ").any(|accepted| accepted == content_type) {
         return Err(Problem::unsupported_media_type(&content_type, ACCEPTED));
     }
     let most = if time.is_some() { limits.batch.min(WAITED_TRANSACTIONS) } else { limits.batch };
     let submitted = {
-        let body = body::read(&state, &request, payload, limits.body_bytes).await?;
+        let body = body::read(&state, &caller.identity, &request, payload, limits.body_bytes).await?;
         let items: Vec<Item> = match content_type.as_str() {
             "application/json" => vec![Ok(from_json(&body.bytes)?)],
             "application/cbor" => vec![Ok(body.bytes.to_vec().into())],
@@ -84,6 +87,17 @@ pub async fn post(
         "application/cbor-seq" => many(&state, submitted, time).await,
         _ => one(&state, submitted, time).await,
     }
+}
+
+fn place_to_wait(state: &State, caller: &Identity) -> Result<Place, Problem> {
+    let waiters = &state.waiters;
+    waiters.take(caller, 1).map_err(|full| match full {
+        Full::Whole => Problem::too_many_requests(format!("{} requests wait for a commit already", waiters.most)),
+        Full::Share => {
+            let share = waiters.callers.share();
+            Problem::caller_share_full(caller, format_args!("{share} requests that wait for a commit"))
+        }
+    })
 }
 
 fn from_json(bytes: &[u8]) -> Result<TransactionBytes, Problem> {

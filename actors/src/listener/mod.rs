@@ -12,18 +12,21 @@
 
 mod accept;
 mod backoff;
+mod limits;
+mod other;
+mod refusals;
 
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, MessageResult, WrapFuture};
 use minidlt_protocol::{
     block::Head,
     message::Recipient,
-    registry::{Node, Registry},
+    registry::Registry,
     types::{Hash, Identity},
 };
 use openssl::ssl::SslContext;
@@ -31,50 +34,24 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::sleep};
 
 use crate::{
     fatal,
-    log_limit::LogLimit,
-    messages::network::{Begin, CloseAll, GetPeers, Outgoing, Peer, PeerChanged, PeerState, Routes},
+    log_limit::OneLine,
+    messages::network::{Begin, CloseAll, GetPeers, Outgoing, PeerChanged, Routes},
     metrics::{Metrics, count},
     session::{
         Session, SessionEnded, Surroundings,
         ended::Ended,
         handshake::{Established, Handshaker},
-        queue::{BOUNDS, Bounds},
     },
     tls::{self, Authority, Credentials, TlsError},
 };
-use accept::Accepted;
+use accept::{Accepted, Places};
 pub use backoff::Backoff;
+pub use limits::Limits;
+use other::Other;
+use refusals::Refusals;
 
 /// Messages that may wait for the Listener: the Signer waits beyond.
 const MAILBOX_MESSAGES: usize = 1_024;
-
-/// Bounds on connections and their time.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// From connecting to the other's `Alive`.
-    pub handshake: Duration,
-    /// How long nothing may come from a peer, or be taken by it. Sync says `Alive` each second.
-    pub idle: Duration,
-    pub backoff: Backoff,
-    /// Most handshakes of accepted connections under way.
-    pub half_open: usize,
-    /// This many refused messages end a session.
-    pub most_refused: u32,
-    pub queues: Bounds,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            handshake: Duration::from_secs(5),
-            idle: Duration::from_secs(15),
-            backoff: Backoff { least: Duration::from_millis(100), most: Duration::from_secs(5) },
-            half_open: 64,
-            most_refused: 16,
-            queues: BOUNDS,
-        }
-    }
-}
 
 /// What the Listener is made of.
 pub struct Settings {
@@ -87,16 +64,6 @@ pub struct Settings {
     pub head: watch::Receiver<Head>,
     pub metrics: Arc<Metrics>,
     pub limits: Limits,
-}
-
-/// One other node.
-struct Other {
-    node: Node,
-    session: Option<Session>,
-    /// Since when the session stands.
-    since: Instant,
-    failures: u32,
-    last_error: Option<String>,
 }
 
 enum Phase {
@@ -118,8 +85,7 @@ pub struct Listener {
     /// Changes not yet told, a peer at most once: the last word counts.
     untold: VecDeque<PeerChanged>,
     telling: bool,
-    /// A limit a kind, so that one kind of stranger cannot hide another.
-    refusals: BTreeMap<&'static str, LogLimit>,
+    refusals: Refusals,
 }
 
 impl Listener {
@@ -128,19 +94,15 @@ impl Listener {
     pub fn new(settings: Settings, socket: std::net::TcpListener) -> Result<Self, TlsError> {
         let context = tls::peer_context(&settings.credentials, &settings.authority)?;
         let others = settings.registry.nodes.iter().filter(|(identity, _)| **identity != settings.me);
-        let others = others.map(|(identity, node)| {
-            let (node, since) = (node.clone(), Instant::now());
-            (identity.clone(), Other { node, session: None, since, failures: 0, last_error: None })
-        });
         Ok(Self {
-            others: others.collect(),
+            others: others.map(|(identity, node)| (identity.clone(), Other::new(node.clone()))).collect(),
+            refusals: Refusals::new(settings.metrics.clone()),
             context,
             settings,
             phase: Phase::Waiting(socket),
             sessions_started: 0,
             untold: VecDeque::new(),
             telling: false,
-            refusals: BTreeMap::new(),
         })
     }
 
@@ -175,8 +137,9 @@ impl Listener {
             limit: limits.handshake,
             idle: limits.idle,
         });
-        let to = ctx.address().recipient();
-        let accept = accept::accept(listening, handshaker.clone(), limits.half_open, metrics.clone(), to);
+        let places = Places::new(limits.handshakes(self.others.len()));
+        let (refusals, to) = (Refusals::new(metrics.clone()), ctx.address().recipient());
+        let accept = accept::accept(listening, handshaker.clone(), places, refusals, to);
         self.phase = Phase::Running { handshaker, accepting: actix_rt::spawn(accept) };
         let peers: Vec<Identity> = self.others.keys().cloned().collect();
         peers.iter().for_each(|peer| self.dial(peer, Duration::ZERO, ctx));
@@ -201,15 +164,16 @@ impl Listener {
 
     fn dial_again(&mut self, peer: &Identity, ctx: &mut Context<Self>) {
         let Some(other) = self.others.get_mut(peer) else { return };
-        let wait = self.settings.limits.backoff.wait(other.failures, backoff::random());
-        other.failures = other.failures.saturating_add(1);
+        let wait = other.next_wait(self.settings.limits.backoff);
         self.dial(peer, wait, ctx);
     }
 
     fn established(&mut self, established: Established, ctx: &mut Context<Self>) {
-        let Some(routes) = self.handshaker().map(|handshaker| handshaker.routes.clone()) else { return };
-        let Some(other) = self.others.get_mut(&established.peer) else { return };
         let (peer, address) = (established.peer.clone(), established.address);
+        let routes = self.handshaker().map(|handshaker| handshaker.routes.clone());
+        let (Some(routes), Some(other)) = (routes, self.others.get_mut(&peer)) else {
+            return self.refusals.tell(address, &Ended::ShuttingDown);
+        };
         let Settings { limits, metrics, .. } = &self.settings;
         let surroundings = Surroundings {
             routes,
@@ -221,23 +185,16 @@ impl Listener {
         self.sessions_started += 1;
         let session = Session::start(self.sessions_started, established, surroundings);
         // The older one may be half dead without anyone knowing; this one has just proved itself.
-        match other.session.replace(session) {
+        match other.connected(session) {
             Some(older) => older.close(Ended::Replaced),
             None => {
                 metrics.peers_connected.inc();
             }
         }
-        other.since = Instant::now();
-        log::info!("connected with {peer} at {address}");
-        self.tell(PeerChanged { peer, connected: true }, ctx);
-    }
-
-    /// Counts and logs a connection that did not come to stand.
-    fn refused(&mut self, who: &str, why: &Ended) {
-        count(&self.settings.metrics.connections_refused, why.kind());
-        if let Some(more) = self.refusals.entry(why.kind()).or_default().allow() {
-            log::warn!("no connection with {who}: {why}{more}");
+        if let Some(more) = other.may_log(true) {
+            log::info!("connected with {peer} at {address}{more}");
         }
+        self.tell(PeerChanged { peer, connected: true }, ctx);
     }
 
     fn tell(&mut self, change: PeerChanged, ctx: &mut Context<Self>) {
@@ -296,9 +253,9 @@ impl Handler<Dialled> for Listener {
         match result {
             Ok(established) => self.established(established, ctx),
             Err(why) => {
-                self.refused(&peer.to_string(), &why);
+                self.refusals.tell(&peer, &why);
                 if let Some(other) = self.others.get_mut(&peer) {
-                    other.last_error = Some(why.to_string());
+                    other.failed(&why);
                 }
                 self.dial_again(&peer, ctx);
             }
@@ -309,11 +266,12 @@ impl Handler<Dialled> for Listener {
 impl Handler<Accepted> for Listener {
     type Result = ();
 
-    fn handle(&mut self, Accepted(result): Accepted, ctx: &mut Self::Context) {
+    fn handle(&mut self, Accepted { result, place }: Accepted, ctx: &mut Self::Context) {
         match result {
             Ok(established) => self.established(established, ctx),
-            Err((address, why)) => self.refused(&address, &why),
+            Err((address, why)) => self.refusals.tell(address, &why),
         }
+        drop(place);
     }
 }
 
@@ -321,19 +279,16 @@ impl Handler<SessionEnded> for Listener {
     type Result = ();
 
     fn handle(&mut self, SessionEnded { peer, id, why }: SessionEnded, ctx: &mut Self::Context) {
-        count(&self.settings.metrics.connections_refused, why.kind());
+        let Settings { limits, metrics, .. } = &self.settings;
+        count(&metrics.sessions_ended, why.kind());
         let Some(other) = self.others.get_mut(&peer) else { return };
-        if other.session.as_ref().is_none_or(|session| session.id != id) {
+        if !other.ended(id, &why, limits.backoff.most) {
             return;
         }
-        log::warn!("the connection with {peer} ended: {why}");
-        other.session = None;
-        other.last_error = Some(why.to_string());
-        // One that stood for a while was a good one; one that ended at once may do so again.
-        if other.since.elapsed() >= self.settings.limits.backoff.most {
-            other.failures = 0;
+        if let Some(more) = other.may_log(false) {
+            log::warn!("the connection with {peer} ended: {}{more}", OneLine(why));
         }
-        self.settings.metrics.peers_connected.dec();
+        metrics.peers_connected.dec();
         self.tell(PeerChanged { peer: peer.clone(), connected: false }, ctx);
         self.dial_again(&peer, ctx);
     }
@@ -346,11 +301,11 @@ impl Handler<Outgoing> for Listener {
         let dropped = &self.settings.metrics.frames_dropped;
         match recipient {
             Recipient::All => {
-                let sessions = self.others.values().filter_map(|other| other.session.as_ref());
+                let sessions = self.others.values().filter_map(Other::session);
                 let full = sessions.filter(|session| !session.push(class, frame.clone()));
                 full.for_each(|_| count(dropped, class.name()));
             }
-            Recipient::One(peer) => match self.others.get(&peer).and_then(|other| other.session.as_ref()) {
+            Recipient::One(peer) => match self.others.get(&peer).and_then(Other::session) {
                 Some(session) if session.push(class, frame) => {}
                 Some(_) => count(dropped, class.name()),
                 None => count(dropped, "not-connected"),
@@ -363,13 +318,7 @@ impl Handler<GetPeers> for Listener {
     type Result = MessageResult<GetPeers>;
 
     fn handle(&mut self, _: GetPeers, _: &mut Self::Context) -> Self::Result {
-        let peers = self.others.iter().map(|(identity, other)| Peer {
-            identity: identity.clone(),
-            address: other.node.address.clone(),
-            state: if other.session.is_some() { PeerState::Connected } else { PeerState::Disconnected },
-            height: other.session.as_ref().map(Session::height),
-            last_error: other.last_error.clone(),
-        });
+        let peers = self.others.iter().map(|(identity, other)| other.view(identity));
         MessageResult(peers.collect())
     }
 }
@@ -382,7 +331,7 @@ impl Handler<CloseAll> for Listener {
             accepting.abort();
         }
         for other in self.others.values_mut() {
-            if let Some(session) = other.session.take() {
+            if let Some(session) = other.take() {
                 session.close(Ended::ShuttingDown);
                 self.settings.metrics.peers_connected.dec();
             }

@@ -28,6 +28,10 @@ pub struct Behind {
 /// Where the agreement on the next block stands.
 #[derive(Debug, Clone, Serialize)]
 pub struct ConsensusStatus {
+    /// Whether there is something to agree on. While there is not, nobody is waited for: `accepted_by`
+    /// and `missing` are empty.
+    pub active: bool,
+    /// The height under way, or the next one.
     pub height: Height,
     pub round: Round,
     /// The block this round is about, once proposed.

@@ -88,7 +88,7 @@ pub struct Peer {
     pub state: PeerState,
     /// The height it last told, if it ever did.
     pub height: Option<Height>,
-    /// Why the last connection or attempt ended, if one did.
+    /// Why it is not connected: how the last connection or attempt ended. `None` while connected.
     pub last_error: Option<String>,
 }
 

@@ -39,7 +39,7 @@ use tokio_openssl::SslStream;
 
 use super::ended::Ended;
 use crate::{
-    frame::{FrameReader, FrameWriter, MAX_HANDSHAKE_FRAME_BYTES},
+    frame::{FrameError, FrameReader, FrameWriter, MAX_HANDSHAKE_FRAME_BYTES},
     messages::{
         network::Routes,
         signer::StampOne,
@@ -78,7 +78,7 @@ impl Handshaker {
     /// Shakes hands with whoever connected.
     pub async fn accept(&self, tcp: TcpStream, address: SocketAddr) -> Result<Established, Ended> {
         let shaking = async {
-            tcp.set_nodelay(true).map_err(Ended::Unreachable)?;
+            tcp.set_nodelay(true).map_err(FrameError::Io)?;
             let mut stream = SslStream::new(Ssl::new(&self.context)?, tcp)?;
             let accepted = Pin::new(&mut stream).accept().await;
             accepted.map_err(|error| tls_failed(error, stream.ssl()))?;

@@ -13,7 +13,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use actix::Message;
+use actix::{MailboxError, Message, Recipient, dev::SendError};
 use bytes::Bytes;
 use minidlt_protocol::{
     message::{Alive, MessageError, SyncContent},
@@ -26,7 +26,7 @@ use tokio::{
 
 use crate::{
     frame::{FrameError, FrameReader, FrameWriter},
-    log_limit::LogLimit,
+    log_limit::{LogLimit, OneLine},
     messages::{
         network::{Class, FromPeer, Routes},
         verifier::{Open, Opened},
@@ -85,7 +85,8 @@ impl Session {
             height: height.clone(),
             surroundings,
             refused: 0,
-            log: LogLimit::default(),
+            refusals: LogLimit::default(),
+            texts: LogLimit::default(),
         };
         let outgoing = queue.clone();
         actix_rt::spawn(async move {
@@ -131,12 +132,26 @@ async fn write<W: AsyncWrite + Unpin>(queue: &Queue, mut writer: FrameWriter<W>)
     }
 }
 
+/// Puts a message into a mailbox, waiting only where it is full: no answer is asked for, and so no
+/// thread is woken to give one.
+async fn post<M>(to: &Recipient<M>, message: M) -> Result<(), MailboxError>
+where
+    M: Message<Result = ()> + Send + 'static,
+{
+    match to.try_send(message) {
+        Ok(()) => Ok(()),
+        Err(SendError::Full(message)) => to.send(message).await,
+        Err(SendError::Closed(_)) => Err(MailboxError::Closed),
+    }
+}
+
 struct Receiving {
     peer: Identity,
     height: Arc<AtomicU64>,
     surroundings: Surroundings,
     refused: u32,
-    log: LogLimit,
+    refusals: LogLimit,
+    texts: LogLimit,
 }
 
 impl Receiving {
@@ -166,7 +181,7 @@ impl Receiving {
     async fn deliver(&mut self, opened: Opened) -> Result<(), Ended> {
         let (peer, routes) = (self.peer.clone(), &self.surroundings.routes);
         match opened {
-            Opened::Consensus(content) => routes.consensus.send(FromPeer { peer, content }).await?,
+            Opened::Consensus(content) => post(&routes.consensus, FromPeer { peer, content }).await?,
             Opened::Pool(content) => routes.pool.send(FromPeer { peer, content }).await?,
             Opened::Sync(content) => {
                 if let SyncContent::Alive(alive) = &content {
@@ -174,11 +189,14 @@ impl Receiving {
                 }
                 routes.sync.send(FromPeer { peer, content }).await?;
             }
-            Opened::Text(text) => {
-                let shown: String = text.chars().take(MAX_LOGGED_CHARS).collect();
-                // Escaped: another's text must not look like lines of this log.
-                log::info!("{peer} says {shown:?}");
-            }
+            Opened::Text(text) => match self.texts.allow() {
+                Some(more) => {
+                    let shown: String = text.chars().take(MAX_LOGGED_CHARS).collect();
+                    // Escaped: another's text must not look like lines of this log.
+                    log::info!("{peer} says {shown:?}{more}");
+                }
+                None => count(&self.surroundings.metrics.messages_refused, "text-too-soon"),
+            },
         }
         Ok(())
     }
@@ -189,8 +207,8 @@ impl Receiving {
         if self.refused >= self.surroundings.most_refused {
             return Err(Ended::TooManyRefused(self.refused, error));
         }
-        if let Some(more) = self.log.allow() {
-            log::warn!("refused a message of {}: {error}{more}", self.peer);
+        if let Some(more) = self.refusals.allow() {
+            log::warn!("refused a message of {}: {}{more}", self.peer, OneLine(error));
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use minidlt_protocol::transaction::{Content, Operation, SignedTransaction, Trans
 use serde_json::{Value, json};
 
 use super::{
-    network::{TRADER, key_of},
+    network::{ADMIN, TRADER, key_of},
     node::Node,
 };
 
@@ -25,14 +25,18 @@ impl<T> Socket for T where
 {
 }
 
-fn client(node: &Node) -> Client {
-    let connector = node.connector(Some(&node.network.paper(TRADER, "Org01"))).build();
+fn client(node: &Node, who: &str) -> Client {
+    let connector = node.connector(Some(&node.network.paper(who, "Org01"))).build();
     let connector = Connector::new().openssl(connector);
     Client::builder().connector(connector).finish()
 }
 
 async fn try_watch(node: &Node, query: &str) -> Result<impl Socket + use<>, WsClientError> {
-    let request = client(node).ws(node.url(&format!("/v1/events{query}"))).max_frame_size(64 << 20);
+    try_watch_as(TRADER, node, query).await
+}
+
+async fn try_watch_as(who: &str, node: &Node, query: &str) -> Result<impl Socket + use<>, WsClientError> {
+    let request = client(node, who).ws(node.url(&format!("/v1/events{query}"))).max_frame_size(64 << 20);
     request.connect().await.map(|(_, socket)| socket)
 }
 
@@ -150,6 +154,38 @@ async fn streams_are_bounded_and_end_with_the_server() {
     let next = node.chain.head().height.next();
     let (reason, ()) = tokio::join!(closed(&mut first), node.running.stop());
     assert_eq!(reason, (CloseCode::Away, format!("the node stops; resume with from={next}")));
+}
+
+#[actix_web::test]
+async fn a_caller_has_its_share_of_the_streams_and_leaves_the_others_theirs() {
+    let node = Node::with(Limits { subscribers: 8, ..Limits::default() });
+    let _first = try_watch(&node, "").await.unwrap();
+    let mut second = try_watch(&node, "").await.unwrap();
+    match try_watch(&node, "").await {
+        Err(WsClientError::InvalidResponseStatus(status)) => assert_eq!(status, 503),
+        other => panic!("{:?}", other.map(|_| "a third stream")),
+    }
+    let mut other = try_watch_as(ADMIN, &node, "").await.unwrap();
+    node.chain.commit(vec![]);
+    assert_eq!(block(&mut second).await["height"], json!(1));
+    assert_eq!(block(&mut other).await["height"], json!(1));
+}
+
+#[actix_web::test]
+async fn old_blocks_come_to_more_readers_than_may_be_sent_one_at_a_time() {
+    let node = Node::start();
+    for _ in 0..20 {
+        node.chain.commit(vec![]);
+    }
+    let mut sockets = Vec::new();
+    for _ in 0..24 {
+        sockets.push(try_watch(&node, "?from=1").await.unwrap());
+    }
+    for socket in &mut sockets {
+        for height in 1..=20 {
+            assert_eq!(block(socket).await["height"], json!(height));
+        }
+    }
 }
 
 #[actix_web::test]

@@ -7,4 +7,5 @@ mod members;
 mod network;
 mod node;
 mod refusals;
+mod shares;
 mod transactions;

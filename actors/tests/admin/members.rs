@@ -91,6 +91,7 @@ async fn members_see_the_node_the_registry_and_the_blocks() {
     assert_eq!(status["node"], json!(identity(ME)));
     assert_eq!(status["network"], json!({ "name": "test", "id": node.network.genesis.id() }));
     assert_eq!(status["consensus"]["mode"], "bft");
+    assert_eq!((&status["consensus"]["active"], &status["consensus"]["missing"]), (&json!(false), &json!([])));
     assert_eq!((&status["height"], &status["head"]), (&json!(2), &json!(node.chain.head().hash)));
     assert_eq!(status["peers"][0]["name"], "node1");
     assert_eq!(status["peers"][2]["state"], "disconnected");

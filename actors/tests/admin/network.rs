@@ -9,6 +9,7 @@ use std::{
 use minidlt_actors::{
     admin::Ledger,
     store::reader::{Located, ReadError},
+    tls::Credentials,
 };
 use minidlt_protocol::{
     block::{Block, Head, Header},
@@ -72,6 +73,11 @@ impl Paper {
         }
         builder.sign(issuer.map_or(&key, |issuer| &issuer.key), MessageDigest::sha256()).unwrap();
         Self { certificate: builder.build(), key }
+    }
+
+    /// As a node uses it.
+    pub fn credentials(&self) -> Credentials {
+        Credentials::from_pem(self.pem().as_bytes(), &self.key.private_key_to_pem_pkcs8().unwrap()).unwrap()
     }
 
     fn pem(&self) -> String {

@@ -13,7 +13,7 @@ use awc::{
     http::{Method, StatusCode},
 };
 use minidlt_actors::{
-    admin::{Api, BadBlock, Ledger, Limits, MempoolRecipients, Running, Verification, acceptor, start},
+    admin::{Api, BadBlock, Ledger, Limits, MempoolRecipients, Running, Verification, start},
     messages::{
         consensus::{ConsensusStatus, GetConsensusStatus},
         mempool::{FindPending, GetMempoolStatus, MempoolStatus, Submit, Waiting},
@@ -21,6 +21,7 @@ use minidlt_actors::{
         signer::Stamp,
     },
     metrics::Metrics,
+    tls::{self, Authority},
 };
 use minidlt_protocol::{
     block::SharedTransaction,
@@ -107,12 +108,15 @@ impl Handler<GetConsensusStatus> for Fake {
     type Result = MessageResult<GetConsensusStatus>;
 
     fn handle(&mut self, _: GetConsensusStatus, _: &mut Context<Self>) -> Self::Result {
+        let active = !self.pending.is_empty();
+        let while_active = |who: &str| if active { vec![identity(who)] } else { Vec::new() };
         MessageResult(ConsensusStatus {
+            active,
             height: self.chain.head().height.next(),
             round: Round::ZERO,
             block: None,
-            accepted_by: vec![identity(ME)],
-            missing: vec![identity("node3@Org02")],
+            accepted_by: while_active(ME),
+            missing: while_active("node3@Org02"),
         })
     }
 }
@@ -201,11 +205,14 @@ impl Node {
         }
         .start();
         let (stop, metrics) = (Arc::new(Notify::new()), Arc::new(Metrics::new()));
+        let authority = Arc::new(Authority::new(&network.genesis.organisations).unwrap());
+        let acceptor = tls::api_acceptor(&network.paper(ME, "Org01").credentials(), &authority).unwrap();
         let bad = BadBlock { height: Height::new(2), reason: "its hash".into() };
         let verification = Verification { height: Height::new(3), first_bad: Some(bad) };
         let api = Api {
             ledger: chain.clone(),
-            registry: registry.clone(),
+            registry,
+            authority,
             genesis: Arc::new(network.genesis.clone()),
             me: identity(ME),
             mempool: MempoolRecipients {
@@ -221,8 +228,6 @@ impl Node {
             metrics: metrics.clone(),
             limits: Limits { workers: 1, ..limits },
         };
-        let own = network.paper(ME, "Org01");
-        let acceptor = acceptor(&[own.certificate], &own.key, &registry).unwrap();
         let running = start(api, TcpListener::bind("127.0.0.1:0").unwrap(), acceptor).unwrap();
         Self { network, chain, fake, stamps, stop, metrics, running, http2: true }
     }

@@ -48,6 +48,7 @@ async fn prepared_signed_submitted_and_committed() {
     let status = node.get(TRADER, &format!("/v1/transactions/{id}")).await.json();
     assert_eq!(status["status"], "pending");
     assert_eq!(status["missing"], json!([{ "name": "node3", "organisation": "Org02" }]));
+    assert_eq!(node.get(TRADER, "/v1/status").await.json()["consensus"]["active"], json!(true));
     assert_eq!(status["transaction"]["operation"]["record"]["contents"][0], asked["record"]["content"]);
 
     let body = STANDARD.decode(prepared["body"].as_str().unwrap()).unwrap();

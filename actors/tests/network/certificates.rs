@@ -15,16 +15,27 @@ use openssl::{
 pub struct Ca {
     certificate: X509,
     key: PKey<Private>,
+    /// No genesis lists it, so it is sent along with what it issues.
+    intermediate: bool,
 }
 
 impl Ca {
     pub fn new(organisation: &str) -> Self {
-        let key = key();
-        let mut builder = builder(&format!("{organisation} CA"), organisation, &key);
-        builder.set_issuer_name(&name(&format!("{organisation} CA"), organisation)).unwrap();
+        Self::make(&format!("{organisation} CA"), organisation, None)
+    }
+
+    /// One under this one.
+    pub fn intermediate(&self, organisation: &str) -> Self {
+        Self::make("between", organisation, Some(self))
+    }
+
+    fn make(common_name: &str, organisation: &str, issuer: Option<&Self>) -> Self {
+        let (own_name, key) = (name(common_name, organisation), key());
+        let mut builder = builder(common_name, organisation, &key);
+        builder.set_issuer_name(issuer.map_or(&*own_name, |issuer| issuer.certificate.subject_name())).unwrap();
         builder.append_extension(BasicConstraints::new().critical().ca().build().unwrap()).unwrap();
-        builder.sign(&key, MessageDigest::sha256()).unwrap();
-        Self { certificate: builder.build(), key }
+        builder.sign(issuer.map_or(&key, |issuer| &issuer.key), MessageDigest::sha256()).unwrap();
+        Self { certificate: builder.build(), key, intermediate: issuer.is_some() }
     }
 
     pub fn pem(&self) -> String {
@@ -36,8 +47,11 @@ impl Ca {
         let mut builder = builder(common_name, organisation, &key);
         builder.set_issuer_name(self.certificate.subject_name()).unwrap();
         builder.sign(&self.key, MessageDigest::sha256()).unwrap();
-        let certificate = builder.build().to_pem().unwrap();
-        Credentials::from_pem(&certificate, &key.private_key_to_pem_pkcs8().unwrap()).unwrap()
+        let mut chain = builder.build().to_pem().unwrap();
+        if self.intermediate {
+            chain.extend(self.certificate.to_pem().unwrap());
+        }
+        Credentials::from_pem(&chain, &key.private_key_to_pem_pkcs8().unwrap()).unwrap()
     }
 }
 

@@ -10,7 +10,7 @@ use actix::{Actor, Addr, Context, Handler};
 use minidlt_actors::{
     listener::{Backoff, Limits, Listener, Settings},
     messages::{
-        network::{Begin, Class, CloseAll, FromPeer, PeerChanged, Routes},
+        network::{Begin, Class, CloseAll, FromPeer, GetPeers, Peer, PeerChanged, Routes},
         signer::Stamp,
     },
     metrics::{ByReason, Metrics, Reason},
@@ -244,21 +244,36 @@ impl TestNode {
         self.listener.send(CloseAll).await.unwrap();
     }
 
+    /// Some connection did not become a session, for this reason.
     pub async fn refused_connection(&self, reason: &str) {
-        counted(&self.metrics.connections_refused, reason).await;
+        counted(&self.metrics.connections_refused, reason, 1).await;
+    }
+
+    pub async fn ended_session(&self, reason: &str) {
+        counted(&self.metrics.sessions_ended, reason, 1).await;
     }
 
     pub async fn refused_message(&self, reason: &str) {
-        counted(&self.metrics.messages_refused, reason).await;
+        counted(&self.metrics.messages_refused, reason, 1).await;
+    }
+
+    /// What the node says of a peer.
+    pub async fn view(&self, peer: usize) -> Peer {
+        let peers = self.listener.send(GetPeers).await.unwrap();
+        peers.into_iter().find(|view| view.identity == identity(peer)).unwrap()
     }
 }
 
-/// Waits until something was counted for `reason`. Counters tell nobody, hence the looking again.
-pub async fn counted(family: &ByReason, reason: &str) {
+/// How much was counted for `reason`.
+pub fn count_of(family: &ByReason, reason: &str) -> u64 {
+    family.get_or_create(&Reason { reason: reason.to_owned() }).get()
+}
+
+/// Waits until so much was counted for `reason`. Counters tell nobody, hence the looking again.
+pub async fn counted(family: &ByReason, reason: &str, count: u64) {
     let since = Instant::now();
-    let label = Reason { reason: reason.to_owned() };
-    while family.get_or_create(&label).get() == 0 {
-        assert!(since.elapsed() < PATIENCE, "nothing was counted for {reason:?}");
+    while count_of(family, reason) < count {
+        assert!(since.elapsed() < PATIENCE, "{} of {count} were counted for {reason:?}", count_of(family, reason));
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }

@@ -3,13 +3,14 @@
 mod api;
 mod certificates;
 mod cluster;
+mod flood;
 mod hostile;
 mod raw;
 mod signing;
 
 use std::time::Duration;
 
-use cluster::{Heard, Network, gossip, identity, key, limits, vote};
+use cluster::{Heard, Network, count_of, gossip, identity, key, limits, vote};
 use minidlt_actors::messages::network::{Class, GetPeers, PeerState};
 use minidlt_protocol::{
     codec,
@@ -62,9 +63,13 @@ async fn they_find_each_other_again_whoever_went_away() {
 
     one.close().await;
     zero.hear_change(1, false).await;
+    one.ended_session("shutting-down").await;
+    assert!(zero.view(1).await.last_error.is_some());
     let mut one = network.start(1, limits()).await;
     zero.hear_change(1, true).await;
     one.hear_change(0, true).await;
+    let view = zero.view(1).await;
+    assert_eq!((view.state, view.last_error), (PeerState::Connected, None), "old errors say nothing any more");
 
     zero.close().await;
     one.hear_change(0, false).await;
@@ -83,7 +88,8 @@ async fn a_newer_connection_replaces_a_half_dead_one() {
     let mut newer = Raw::join(&network, 0, 1).await;
     one.hear_change(0, true).await;
     older.closed().await;
-    one.refused_connection("replaced").await;
+    one.ended_session("replaced").await;
+    assert_eq!(count_of(&one.metrics.connections_refused, "replaced"), 0);
     one.stamp(Recipient::One(identity(0)), Class::Sync, Content::Text("still there".into())).await;
     newer.receive().await.unwrap();
     assert_eq!(one.metrics.peers_connected.get(), 1);
@@ -103,7 +109,7 @@ async fn a_vote_overtakes_what_waits_and_what_does_not_fit_is_counted() {
     one.stamp(Recipient::All, Class::Vote, vote(network.id(), 1, &key(1))).await;
     // Answered only once the frames before it are queued: one mailbox, in order.
     one.listener.send(GetPeers).await.unwrap();
-    cluster::counted(&one.metrics.frames_dropped, "transactions").await;
+    cluster::counted(&one.metrics.frames_dropped, "transactions", 1).await;
     let mut before = 0;
     loop {
         let message: Message = codec::decode(&slow.receive().await.unwrap(), 16 << 20).unwrap();
@@ -125,6 +131,6 @@ async fn a_silent_peer_is_given_up() {
     let mut silent = Raw::join(&network, 0, 1).await;
     one.hear_change(0, true).await;
     silent.closed().await;
-    one.refused_connection("idle").await;
+    one.ended_session("idle").await;
     one.hear_change(0, false).await;
 }

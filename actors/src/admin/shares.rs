@@ -1,0 +1,124 @@
+//! Each caller's share of what the API takes on, so that one member cannot keep the others from
+//! their node: a quarter of each bound, counted by the identity in the certificate. Beyond it the
+//! caller is told that it is its own share, and the others are served.
+//!
+//! A request, and a large answer, count until the answer has been taken, not only until it is made:
+//! a caller that does not read holds the memory of its answers.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use actix_web::{
+    Error, ResponseError,
+    body::{BodySize, BoxBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
+    http::StatusCode,
+    middleware::Next,
+    web::{self, Bytes},
+};
+use minidlt_protocol::types::Identity;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{State, auth::By, limits::SMALL_ANSWER_BYTES, problem::Problem};
+use crate::shares::{InUse, Shares, share_of};
+
+/// A bound on the whole of something, and on each caller's share of it.
+pub struct Bound {
+    pub whole: Arc<Semaphore>,
+    pub most: usize,
+    pub callers: Arc<Shares<Identity>>,
+}
+
+/// Some of it, given back when this is dropped.
+pub struct Place {
+    _of_whole: OwnedSemaphorePermit,
+    _of_share: InUse<Identity>,
+}
+
+/// Which of the two bounds has no room.
+pub enum Full {
+    Whole,
+    Share,
+}
+
+impl Bound {
+    pub fn new(most: usize) -> Self {
+        Self::with_share(most, share_of(most))
+    }
+
+    pub fn with_share(most: usize, share: usize) -> Self {
+        Self { whole: Arc::new(Semaphore::new(most)), most, callers: Shares::new(share) }
+    }
+
+    pub fn take(&self, caller: &Identity, amount: usize) -> Result<Place, Full> {
+        let permits = u32::try_from(amount).map_err(|_| Full::Whole)?;
+        let of_whole = self.whole.clone().try_acquire_many_owned(permits).map_err(|_| Full::Whole)?;
+        let of_share = self.callers.take(caller, amount).ok_or(Full::Share)?;
+        Ok(Place { _of_whole: of_whole, _of_share: of_share })
+    }
+}
+
+/// Lets a caller have its share of the requests under way, and of the room for answers. The whole of
+/// the requests is bounded further out, where nobody knows yet who calls.
+pub async fn within_share(
+    state: web::Data<State>,
+    By(caller): By,
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let requests = &state.requests.callers;
+    let Some(place) = requests.take(&caller.identity, 1) else {
+        let problem = Problem::caller_share_full(&caller.identity, format_args!("{} requests", requests.share()));
+        return Ok(request.into_response(problem.error_response()));
+    };
+    let response = next.call(request).await?.map_into_boxed_body();
+    let size = response.response().body().size();
+    Ok(match room_for(&state, &caller.identity, size) {
+        Ok(room) => until_sent(response, (place, room)),
+        Err(problem) => until_sent(response.into_response(problem.error_response()), place),
+    })
+}
+
+/// Room for an answer until it has been sent. A small one needs none, nor one that is sent as it
+/// comes; the largest takes no more than all of a share, so that there is room for it at some time.
+fn room_for(state: &State, caller: &Identity, size: BodySize) -> Result<Option<Place>, Problem> {
+    let BodySize::Sized(bytes) = size else { return Ok(None) };
+    if bytes <= SMALL_ANSWER_BYTES {
+        return Ok(None);
+    }
+    let share = state.answers.callers.share();
+    let kibibytes = usize::try_from(bytes.div_ceil(1024)).unwrap_or(share).min(share);
+    state.answers.take(caller, kibibytes).map(Some).map_err(|full| match full {
+        Full::Whole => Problem::too_many_requests("answers that their callers have not read yet take all the room"),
+        Full::Share => Problem::caller_share_full(caller, format_args!("{share} KiB of answers not read yet")),
+    })
+}
+
+/// Keeps `place` until the answer has been sent, or the connection is gone. What is switched to
+/// another protocol is no request any more, and bounded as what it has become.
+pub fn until_sent<T: Unpin + 'static>(response: ServiceResponse<BoxBody>, place: T) -> ServiceResponse<BoxBody> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return response;
+    }
+    response.map_body(|_, body| BoxBody::new(Held { body, _until_sent: place }))
+}
+
+struct Held<T> {
+    body: BoxBody,
+    _until_sent: T,
+}
+
+impl<T: Unpin> MessageBody for Held<T> {
+    type Error = <BoxBody as MessageBody>::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Pin::new(&mut self.body).poll_next(context)
+    }
+}

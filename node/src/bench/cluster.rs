@@ -5,6 +5,7 @@ use std::{
     env, fmt,
     fs::{self, File},
     net::{Ipv4Addr, TcpListener},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     str::FromStr,
@@ -93,6 +94,8 @@ impl Cluster {
         let mut command = program("init")?;
         command.args(["--nodes", &count.to_string(), "--consensus", &mode.to_string()]);
         command.args(["--base-port", &base_port.to_string(), "--dir"]).arg(&self.directory);
+        // Out of Ctrl-C's reach, so that it is the bench that tells of it; this takes a moment only.
+        command.process_group(0);
         let output = command.output().map_err(|reason| BenchError::Run { command: "init".into(), reason })?;
         if output.status.success() {
             return Ok(());

@@ -4,7 +4,8 @@ use std::{io, path::PathBuf};
 
 use thiserror::Error;
 
-use crate::client::ClientError;
+use super::reached::Reached;
+use crate::{client::ClientError, interrupt::Signal};
 
 #[derive(Debug, Error)]
 pub enum BenchError {
@@ -26,6 +27,11 @@ pub enum BenchError {
     Transaction { records: usize, refusal: minidlt_protocol::transaction::Refusal },
     #[error("signals cannot be caught: {0}")]
     Signals(io::Error),
-    #[error("interrupted; the cluster was ended and its files removed")]
-    Interrupted,
+    #[error("interrupted by {signal} while {reached}{}", ending(*throwaway))]
+    Interrupted { signal: Signal, reached: Reached, throwaway: bool },
+}
+
+/// What became of a throwaway cluster.
+fn ending(throwaway: bool) -> &'static str {
+    if throwaway { "; the cluster was ended and its files removed" } else { "" }
 }

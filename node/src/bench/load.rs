@@ -14,7 +14,7 @@ use actix_rt::time::{sleep, sleep_until, timeout};
 use minidlt_protocol::types::Height;
 use tokio::sync::{Notify, Semaphore};
 
-use super::{WARM_UP, error::BenchError, pace::Pace, presign::Presigned, process::Usage};
+use super::{WARM_UP, error::BenchError, pace::Pace, presign::Presigned, process::Usage, reached::Tracker};
 use crate::client::{
     ClientError, NodeClient,
     answers::{CommittedIds, State, SubmittedEntry},
@@ -70,24 +70,28 @@ pub struct BlockSeen {
     pub bytes: usize,
 }
 
+/// What to send, and how.
+pub struct Load {
+    pub presigned: Presigned,
+    pub pace: Pace,
+    /// Measured, after the warm-up.
+    pub duration: Duration,
+    pub tracker: Tracker,
+}
+
 struct Shared {
     began: Instant,
     presigned: Presigned,
+    tracker: Tracker,
     measured: RefCell<Measured>,
     under_way: RefCell<usize>,
     /// Something was settled, so more may be due.
     settled: Notify,
 }
 
-/// Loads `nodes` for the warm-up and `duration` after it.
-pub async fn run(
-    nodes: Vec<NodeClient>,
-    head: Height,
-    presigned: Presigned,
-    pace: Pace,
-    duration: Duration,
-    pids: &[u32],
-) -> Result<Measured, BenchError> {
+/// Loads `nodes`, whose chain is `head` high, for the warm-up and the measured time after it.
+pub async fn run(nodes: Vec<NodeClient>, head: Height, load: Load, pids: &[u32]) -> Result<Measured, BenchError> {
+    let Load { presigned, pace, duration, tracker } = load;
     let events = Events::new(nodes.clone(), View::Ids, Some(head.next())).with_patience(PATIENCE);
     let measured = Measured {
         from: WARM_UP,
@@ -98,6 +102,7 @@ pub async fn run(
     let shared = Rc::new(Shared {
         began: Instant::now(),
         presigned,
+        tracker,
         measured: RefCell::new(measured),
         under_way: RefCell::new(0),
         settled: Notify::new(),
@@ -153,6 +158,7 @@ async fn send_all(shared: &Rc<Shared>, nodes: &[NodeClient], pace: Pace) {
         let now = shared.now();
         let sent = (next..next + due).map(|number| Sent { from: pace.counts_from(number, now), fate: Fate::UnderWay });
         shared.measured.borrow_mut().sent.extend(sent);
+        shared.tracker.submitted(due);
         *shared.under_way.borrow_mut() += due;
         let (shared, node) = (shared.clone(), node.clone());
         actix_rt::spawn(async move {
@@ -199,7 +205,12 @@ impl Shared {
                 self.settled.notify_one();
             }
             Fate::Unanswered => sent.fate = fate,
-            Fate::Committed(_) | Fate::Refused => {}
+            Fate::Committed(_) | Fate::Refused => return,
+        }
+        match fate {
+            Fate::Committed(_) => self.tracker.committed(),
+            Fate::Refused => self.tracker.refused(),
+            Fate::UnderWay | Fate::Unanswered => {}
         }
     }
 

@@ -12,6 +12,7 @@
 //! | [`pace`] | when each transaction is due |
 //! | [`load`] | sending what is due, and noting when it was committed |
 //! | [`process`] | CPU time and memory of the nodes and of the bench itself |
+//! | [`reached`] | how far it has come, for whoever interrupts it |
 //! | [`report`] | what came out: flat keys with units |
 //!
 //! With a rate, arrivals are scheduled beforehand and latency counts from the scheduled moment, so
@@ -24,17 +25,21 @@ mod load;
 mod pace;
 mod presign;
 mod process;
+mod reached;
 mod report;
 mod statistics;
 mod verify;
 
 use std::{path::PathBuf, thread, time::Duration};
 
-use actix_rt::signal::unix::{SignalKind, signal};
-
-use self::{cluster::Cluster, pace::Pace, presign::Presigned};
+use self::{
+    cluster::Cluster,
+    pace::Pace,
+    presign::Presigned,
+    reached::{Stage, Tracker},
+};
 pub use self::{cluster::Mode, error::BenchError, report::Report};
-use crate::client::connect;
+use crate::{client::connect, interrupt::Interrupts};
 
 /// Before the measured time, so that connections stand and caches are warm.
 const WARM_UP: Duration = Duration::from_secs(2);
@@ -58,15 +63,19 @@ pub struct Plan {
 
 /// Runs the whole of it; Ctrl-C and SIGTERM end it and the cluster.
 pub async fn run(plan: Plan) -> Result<Report, BenchError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(BenchError::Signals)?;
+    let mut interrupts = Interrupts::listen().map_err(BenchError::Signals)?;
+    let (tracker, throwaway) = (Tracker::default(), plan.network.is_none());
     tokio::select! {
-        report = measure(plan) => report,
-        _ = actix_rt::signal::ctrl_c() => Err(BenchError::Interrupted),
-        _ = terminate.recv() => Err(BenchError::Interrupted),
+        // First: Ctrl-C ends the nodes, too, and theirs is not the news.
+        biased;
+        signal = interrupts.next() => {
+            Err(BenchError::Interrupted { signal, reached: tracker.reached(), throwaway })
+        }
+        report = measure(plan, tracker.clone()) => report,
     }
 }
 
-async fn measure(plan: Plan) -> Result<Report, BenchError> {
+async fn measure(plan: Plan, tracker: Tracker) -> Result<Report, BenchError> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let verify_time = verify::median_time();
     eprintln!("one signature check takes {:.1} µs", verify_time.as_secs_f64() * 1e6);
@@ -89,12 +98,15 @@ async fn measure(plan: Plan) -> Result<Report, BenchError> {
     let pace = plan.rate_per_s.map_or(Pace::Closed { under_way: MAX_UNDER_WAY }, |per_s| Pace::Open { per_s });
     let seconds = (WARM_UP + plan.duration).as_secs_f64();
     let wanted = plan.rate_per_s.unwrap_or(bound_per_s * RESERVE) * seconds;
+    tracker.enter(Stage::Signing);
     eprintln!("signing up to {wanted:.0} transactions beforehand");
-    let presigned = Presigned::sign(&user, wanted.ceil() as usize, plan.records_per_transaction, cores)?;
+    let presigned = Presigned::sign(&user, wanted.ceil() as usize, plan.records_per_transaction, cores).await?;
 
+    tracker.enter(Stage::Loading);
     eprintln!("loading {nodes} nodes for {seconds} s");
     let pids: Vec<u32> = cluster.as_ref().map(Cluster::pids).unwrap_or_default();
-    let measured = load::run(session.nodes, status.height, presigned, pace, plan.duration, &pids).await?;
+    let load = load::Load { presigned, pace, duration: plan.duration, tracker };
+    let measured = load::run(session.nodes, status.height, load, &pids).await?;
     if let Some(cluster) = &mut cluster {
         cluster.check_alive()?;
     }

@@ -1,7 +1,16 @@
 //! Transactions signed before anything is measured.
 
-use std::{collections::HashMap, path::Path, thread};
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
 
+use actix_rt::task::spawn_blocking;
 use minidlt_config::user;
 use minidlt_protocol::{
     limits::MAX_LIFETIME_MILLIS,
@@ -28,16 +37,41 @@ pub struct Presigned {
     pub records_per_transaction: usize,
 }
 
+/// Set when it is dropped: nobody waits for the signatures any more.
+#[derive(Default)]
+struct Unwanted(Arc<AtomicBool>);
+
+impl Drop for Unwanted {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Presigned {
-    /// Signs up to `count` transactions as the user of a directory.
-    pub fn sign(user: &Path, count: usize, records: usize, threads: usize) -> Result<Self, BenchError> {
-        let first = sign_range(user, 0..1, records)?;
+    /// Signs up to `count` transactions as the user of a directory, on threads of their own. Dropped
+    /// before it is done, it ends them: a runtime waits for its blocking threads.
+    pub async fn sign(user: &Path, count: usize, records: usize, threads: usize) -> Result<Self, BenchError> {
+        let unwanted = Unwanted::default();
+        let (user, stop) = (user.to_owned(), unwanted.0.clone());
+        let signing = spawn_blocking(move || Self::sign_all(&user, count, records, threads, &stop));
+        signing.await.expect("signing does not panic")
+    }
+
+    fn sign_all(
+        user: &Path,
+        count: usize,
+        records: usize,
+        threads: usize,
+        stop: &AtomicBool,
+    ) -> Result<Self, BenchError> {
+        let first = sign_range(user, 0..1, records, stop)?;
         let size = first.first().map_or(1, |prepared| prepared.bytes.as_slice().len());
         let count = count.min(MAX_BYTES / size).max(1);
         let share = count.div_ceil(threads);
         let ranges = (0..threads).map(|thread| thread * share..((thread + 1) * share).min(count));
         let signed: Vec<Vec<Prepared>> = thread::scope(|scope| {
-            let workers: Vec<_> = ranges.map(|range| scope.spawn(move || sign_range(user, range, records))).collect();
+            let sign = |range| scope.spawn(move || sign_range(user, range, records, stop));
+            let workers: Vec<_> = ranges.map(sign).collect();
             workers.into_iter().map(|worker| worker.join().expect("signing does not panic")).collect::<Result<_, _>>()
         })?;
         let signed: Vec<Prepared> = signed.into_iter().flatten().collect();
@@ -47,7 +81,13 @@ impl Presigned {
     }
 }
 
-fn sign_range(user: &Path, range: std::ops::Range<usize>, records: usize) -> Result<Vec<Prepared>, BenchError> {
+/// Ends early where it is told to stop.
+fn sign_range(
+    user: &Path,
+    range: std::ops::Range<usize>,
+    records: usize,
+    stop: &AtomicBool,
+) -> Result<Vec<Prepared>, BenchError> {
     let user = user::load(user).map_err(ClientError::from)?;
     let mut signer = Signer::new(user, MAX_LIFETIME_MILLIS)?;
     let now = time::now();
@@ -55,7 +95,7 @@ fn sign_range(user: &Path, range: std::ops::Range<usize>, records: usize) -> Res
         let contents = (0..records).map(|record| Content::from_json(&trade(number * records + record))).collect();
         signer.sign(contents, now).map_err(|refusal| BenchError::Transaction { records, refusal })
     };
-    range.map(one).collect()
+    range.take_while(|_| !stop.load(Ordering::Relaxed)).map(one).collect()
 }
 
 const ISINS: [&str; 4] = ["US5949181045", "DE0007164600", "GB0002374006", "FR0000120271"];

@@ -32,6 +32,8 @@ pub struct Network {
 #[derive(Debug, Clone, Deserialize)]
 pub struct Consensus {
     pub mode: String,
+    /// Whether there is anything to agree on; while there is not, nobody is missing.
+    pub active: bool,
     pub height: Height,
     pub round: u32,
     #[serde(default)]
@@ -47,6 +49,7 @@ pub struct Peer {
     pub address: String,
     pub state: String,
     pub height: Option<Height>,
+    /// Why it is not connected.
     pub last_error: Option<String>,
 }
 

@@ -18,6 +18,7 @@ use serde_json::Value;
 use super::{
     answers::{Status, Submitted, TransactionStatus},
     error::{ClientError, Problem},
+    tls::{Distrust, Verdict},
 };
 
 /// Until a connection stands.
@@ -49,7 +50,7 @@ impl fmt::Display for NodeUrl {
     }
 }
 
-/// An HTTP client for any number of nodes.
+/// An HTTP client.
 pub fn http_client(tls: SslConnector) -> Client {
     let connector = Connector::new().openssl(tls).timeout(CONNECT_TIMEOUT);
     Client::builder().connector(connector).timeout(ANSWER_TIMEOUT).disable_redirects().finish()
@@ -60,11 +61,18 @@ pub fn http_client(tls: SslConnector) -> Client {
 pub struct NodeClient {
     http: Client,
     url: NodeUrl,
+    verdict: Verdict,
 }
 
 impl NodeClient {
     pub fn new(http: Client, url: NodeUrl) -> Self {
-        Self { http, url }
+        Self { http, url, verdict: Verdict::default() }
+    }
+
+    /// With what the client's handshakes hold against the node's certificate.
+    pub fn with_verdict(mut self, verdict: Verdict) -> Self {
+        self.verdict = verdict;
+        self
     }
 
     pub fn url(&self) -> &NodeUrl {
@@ -154,8 +162,14 @@ impl NodeClient {
         ClientError::Unexpected { url: self.url.to_string(), what: what.into() }
     }
 
-    fn unreachable(&self, reason: impl fmt::Display) -> ClientError {
-        ClientError::Unreachable { url: self.url.to_string(), reason: reason.to_string() }
+    /// There is a verdict only if this error is that of the handshake that gave it: the HTTP client
+    /// passes the one on in the same breath as it has the other.
+    pub(super) fn unreachable(&self, error: impl fmt::Display) -> ClientError {
+        let url = self.url.to_string();
+        match self.verdict.take() {
+            Some(Distrust { subject, reason }) => ClientError::Certificate { url, subject, reason },
+            None => ClientError::Unreachable { url, reason: error.to_string() },
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     answers::Status,
     api::{NodeClient, NodeUrl, http_client},
     error::ClientError,
-    tls,
+    tls::Tls,
 };
 
 #[derive(Debug, Clone, clap::Args)]
@@ -17,7 +17,8 @@ pub struct Connect {
     /// Directory of the user who asks
     #[arg(long = "as", value_name = "DIR/users/NAME")]
     pub user: PathBuf,
-    /// PEM file of the authorities that nodes' certificates must come from [default: the ca.crt of the user's network]
+    /// PEM file of authorities, any of which may vouch for any node [default: those of the user's genesis, each for its
+    /// own organisation's nodes]
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
 }
@@ -56,7 +57,8 @@ impl ConnectNode {
 }
 
 impl Session {
-    /// The first node that answers, and where it stands.
+    /// The first node that answers, and where it stands. What may be one node's fault is no reason to
+    /// give up, all else is told at once.
     pub async fn first_alive(&self) -> Result<(NodeClient, Status), ClientError> {
         let mut last = ClientError::Usage("no node to talk to; give one with --node https://HOST:PORT".into());
         for node in &self.nodes {
@@ -65,11 +67,11 @@ impl Session {
                     check_network(node, &status.network.id, &self.user)?;
                     return Ok((node.clone(), status));
                 }
-                Err(error @ ClientError::Unreachable { .. }) => last = error,
+                Err(error) if error.may_be_this_nodes() => last = error,
                 Err(error) => return Err(error),
             }
         }
-        Err(last)
+        Err(ClientError::none_answers(self.nodes.len(), last))
     }
 }
 
@@ -77,11 +79,17 @@ impl Session {
 pub fn open(directory: &Path, ca: Option<&Path>, urls: &[String]) -> Result<Session, ClientError> {
     let user = user::load(directory)?;
     user.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
-    let http = http_client(tls::connector(&user, ca)?);
     let urls = if urls.is_empty() { &user.nodes } else { urls };
     let urls: Vec<NodeUrl> = urls.iter().map(|url| url.parse()).collect::<Result<_, _>>()?;
-    let nodes = urls.into_iter().map(|url| NodeClient::new(http.clone(), url)).collect();
+    let tls = Tls::new(&user, ca)?;
+    let nodes = urls.into_iter().map(|url| connect(&tls, url)).collect::<Result<_, _>>()?;
     Ok(Session { user, nodes })
+}
+
+/// A client of its own for each node, so that a refused certificate is told of the right one.
+fn connect(tls: &Tls<'_>, url: NodeUrl) -> Result<NodeClient, ClientError> {
+    let (connector, verdict) = tls.connector()?;
+    Ok(NodeClient::new(http_client(connector), url).with_verdict(verdict))
 }
 
 fn check_network(node: &NodeClient, theirs: &Hash, user: &UserSettings) -> Result<(), ClientError> {

@@ -3,6 +3,7 @@
 use std::{fmt, io, path::PathBuf, time::Duration};
 
 use minidlt_config::ConfigError;
+use minidlt_protocol::{receipt::ReceiptError, types::Hash};
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -10,22 +11,37 @@ use super::{hiding::HidingError, records::RecordError};
 
 #[derive(Debug, Error)]
 pub enum ClientError {
+    /// One that was named to be read.
+    #[error("{}: cannot be read: {reason}", path.display())]
+    Unreadable { path: PathBuf, reason: io::Error },
+    /// One that was to be written.
     #[error("{}: cannot {action}: {reason}", path.display())]
     File { path: PathBuf, action: &'static str, reason: io::Error },
     #[error("{}: {what}", path.display())]
     Content { path: PathBuf, what: String },
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] openssl::error::ErrorStack),
-    #[error("{0:?} is not a node's address; expected https://HOST:PORT")]
+    #[error("--node {0:?} is not a node's address; write one such as https://127.0.0.1:3401")]
     Url(String),
     #[error("{url} cannot be reached: {reason}")]
     Unreachable { url: String, reason: String },
+    #[error(
+        "{url} is not trusted: its certificate, for {subject}, is refused: {reason}; nothing was sent to it; \
+         check the address and --as, ask that node's organisation, or give another --node"
+    )]
+    Certificate { url: String, subject: String, reason: String },
     #[error("{url} refused: {problem}")]
     Refused { url: String, problem: Problem, retry_after: Option<Duration> },
     #[error("{url} answered in a way this version does not understand: {what}")]
     Unexpected { url: String, what: String },
+    #[error("{url} gave a receipt of {id} that proves nothing: {reason}; it is not kept; give another --node")]
+    BadReceipt { url: String, id: Hash, reason: Box<ReceiptError> },
+    #[error("no transaction {id} on this ledger; is it the right --node and id? ({refusal})")]
+    NoTransaction { id: Hash, refusal: Box<ClientError> },
     #[error("{url} belongs to network {theirs}, the user's directory to {ours}; give another --node or --as")]
     OtherNetwork { url: String, theirs: String, ours: String },
+    #[error("none of {tried} nodes answers; the last: {last}")]
+    NoneAnswers { tried: usize, last: Box<ClientError> },
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]
@@ -42,6 +58,22 @@ impl ClientError {
         match self {
             Self::Unreachable { .. } => true,
             Self::Refused { problem, .. } => problem.is_transient(),
+            _ => false,
+        }
+    }
+
+    /// What to say where none of so many nodes answered, the last of them with this.
+    pub fn none_answers(tried: usize, last: Self) -> Self {
+        if tried <= 1 { last } else { Self::NoneAnswers { tried, last: Box::new(last) } }
+    }
+
+    /// Whether the fault may be this node's alone, so that another is to be asked. What all would say
+    /// is not, nor is what makes a node suspect.
+    pub fn may_be_this_nodes(&self) -> bool {
+        match self {
+            // Also a node that did not answer in time.
+            Self::Unreachable { .. } | Self::Unexpected { .. } => true,
+            Self::Refused { problem, .. } => problem.status >= 500 || matches!(problem.status, 408 | 429),
             _ => false,
         }
     }
@@ -119,5 +151,35 @@ mod tests {
         assert_eq!(problem.to_string(), "Share full: trader@Org01 has its whole share of the mempool waiting");
         assert!(!Problem::of_status(403, "Forbidden").is_transient());
         assert_eq!(Problem::of_status(403, "Forbidden").to_string(), "Forbidden (status 403)");
+    }
+
+    #[test]
+    fn another_node_is_asked_where_this_one_may_be_at_fault() {
+        let url = || "https://localhost:3401".to_owned();
+        let refused = |status| ClientError::Refused {
+            url: url(),
+            problem: Problem::of_status(status, "refused"),
+            retry_after: None,
+        };
+        for status in [408, 429, 500, 502, 503, 504] {
+            assert!(refused(status).may_be_this_nodes(), "{status}");
+        }
+        for status in [400, 401, 403, 404, 409, 422] {
+            assert!(!refused(status).may_be_this_nodes(), "{status} is the same everywhere");
+        }
+        assert!(ClientError::Unreachable { url: url(), reason: "timeout".into() }.may_be_this_nodes());
+        assert!(ClientError::Unexpected { url: url(), what: "<html>".into() }.may_be_this_nodes());
+        let other = ClientError::OtherNetwork { url: url(), theirs: "a".into(), ours: "b".into() };
+        assert!(!other.may_be_this_nodes());
+        let suspect = ClientError::Certificate { url: url(), subject: "CN=x".into(), reason: "expired".into() };
+        assert!(!suspect.may_be_this_nodes());
+    }
+
+    #[test]
+    fn of_several_nodes_the_last_one_speaks_for_all() {
+        let last = || ClientError::Unreachable { url: "https://h:1".into(), reason: "refused".into() };
+        assert_eq!(ClientError::none_answers(1, last()).to_string(), "https://h:1 cannot be reached: refused");
+        let said = ClientError::none_answers(4, last()).to_string();
+        assert_eq!(said, "none of 4 nodes answers; the last: https://h:1 cannot be reached: refused");
     }
 }

@@ -65,16 +65,23 @@ pub struct Events {
     patience: Option<Duration>,
     /// When the connection was lost.
     broken: Option<Instant>,
+    /// Told why, once each time it is lost.
+    notice: Option<fn(&str)>,
 }
 
 impl Events {
     /// From a height on, or live only. There must be at least one node.
     pub fn new(nodes: Vec<NodeClient>, view: View, from: Option<Height>) -> Self {
-        Self { nodes, at: 0, view, next: from, socket: None, patience: None, broken: None }
+        Self { nodes, at: 0, view, next: from, socket: None, patience: None, broken: None, notice: None }
     }
 
     pub fn with_patience(mut self, patience: Duration) -> Self {
         self.patience = Some(patience);
+        self
+    }
+
+    pub fn with_notice(mut self, notice: fn(&str)) -> Self {
+        self.notice = Some(notice);
         self
     }
 
@@ -107,12 +114,15 @@ impl Events {
                 }
                 Err(error) => {
                     self.socket = None;
+                    let first = self.broken.is_none();
                     let broken = *self.broken.get_or_insert_with(Instant::now);
                     let spent = self.patience.is_some_and(|patience| broken.elapsed() > patience);
                     if spent || !error.is_transient() {
                         return Err(error);
                     }
-                    log::warn!("events: {error}; trying again from {}", self.wanted());
+                    if let (true, Some(notice)) = (first, self.notice) {
+                        notice(&format!("{error}; trying again from {}", self.wanted()));
+                    }
                     self.at = (self.at + 1) % self.nodes.len();
                     sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
@@ -188,7 +198,7 @@ async fn connect(node: &NodeClient, view: View, from: Option<Height>) -> Result<
             let problem = Problem::of_status(status.as_u16(), &format!("the stream of events: {title}"));
             Err(ClientError::Refused { url, problem, retry_after: None })
         }
-        Err(error) => Err(ClientError::Unreachable { url, reason: error.to_string() }),
+        Err(error) => Err(node.unreachable(error)),
     }
 }
 

@@ -2,11 +2,12 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`tls`] | TLS 1.3 with the user's certificate, trusting the network's authorities alone |
+//! | [`tls`] | TLS 1.3 with the user's certificate, trusting the genesis' nodes alone |
 //! | [`connect`] | the flags that say who asks which nodes |
 //! | [`api`] | one node: requests, and answers in the shapes of [`answers`] |
 //! | [`events`] | the stream of committed blocks, resumed after every break |
 //! | [`records`] | CSV, JSON and JSON lines into records, without loss |
+//! | [`receipts`] | fetched, and kept if they verify |
 //! | [`hiding`] | fields replaced by salted hashes before they leave the machine |
 //! | [`submission`] | records in, committed transactions out |
 //!

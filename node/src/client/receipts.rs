@@ -1,5 +1,6 @@
 //! Fetching receipts. A receipt needs the block after its transaction's, so a node may ask for a
-//! little patience.
+//! little patience. It is worth what it proves, so none is kept that does not verify: not even the
+//! user's own node is taken at its word.
 
 use std::{
     path::Path,
@@ -8,13 +9,17 @@ use std::{
 
 use actix_rt::time::sleep;
 use futures_util::StreamExt as _;
-use minidlt_protocol::{receipt::Receipt, types::Hash};
+use minidlt_protocol::{
+    genesis::Genesis,
+    receipt::{Receipt, ReceiptError},
+    types::Hash,
+};
 
 use super::{api::NodeClient, error::ClientError, files::write_whole, progress::Progress};
 
 const DEFAULT_PAUSE: Duration = Duration::from_secs(1);
 const MAX_UNDER_WAY: usize = 8;
-/// How many failures are told in full.
+/// How many missing receipts are told in full.
 const MAX_TOLD: usize = 10;
 
 /// What is known of the transaction beforehand.
@@ -25,12 +30,19 @@ pub enum Known {
     Nothing,
 }
 
-/// Fetches one receipt, trying again for as long as `patience` lasts.
-pub async fn fetch(node: &NodeClient, id: &Hash, known: Known, patience: Duration) -> Result<String, ClientError> {
+/// Fetches one receipt, trying again for as long as `patience` lasts, and checks it.
+pub async fn fetch(
+    node: &NodeClient,
+    id: &Hash,
+    genesis: &Genesis,
+    known: Known,
+    patience: Duration,
+) -> Result<String, ClientError> {
+    let bad = |reason| ClientError::BadReceipt { url: node.url().to_string(), id: *id, reason: Box::new(reason) };
     let began = Instant::now();
     loop {
         let error = match node.receipt(id).await {
-            Ok(text) => return check(node, id, text),
+            Ok(text) => return check(&text, id, genesis).map(|()| text).map_err(bad),
             Err(error) => error,
         };
         let later = match error.problem_kind() {
@@ -45,59 +57,81 @@ pub async fn fetch(node: &NodeClient, id: &Hash, known: Known, patience: Duratio
     }
 }
 
-/// That it is what was asked for; whether it holds is for `verify-receipt` to say.
-fn check(node: &NodeClient, id: &Hash, text: String) -> Result<String, ClientError> {
-    let wrong = |what: String| ClientError::Unexpected { url: node.url().to_string(), what };
-    let receipt = Receipt::from_text(&text).map_err(|error| wrong(format!("a receipt that is not one: {error}")))?;
+/// As `verify-receipt` does, and that it is the one that was asked for.
+fn check(text: &str, id: &Hash, genesis: &Genesis) -> Result<(), ReceiptError> {
+    let receipt = Receipt::from_text(text)?;
     if receipt.id != *id {
-        return Err(wrong(format!("the receipt of {} where that of {id} was asked for", receipt.id)));
+        let (found, expected) = (receipt.id.to_string(), id.to_string());
+        return Err(ReceiptError::Mismatch { what: "id", found, expected });
     }
-    Ok(text)
+    receipt.verify(genesis).map(drop)
 }
 
-/// Fetches many into `directory`, as `<id>.json` each; tells how many it got.
+/// What came of fetching many.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Fetched {
+    /// Verified, and in the directory.
+    pub good: usize,
+    /// Came, but do not verify.
+    pub bad: usize,
+    /// Did not come.
+    pub missing: usize,
+}
+
+/// Fetches many into `directory`, as `<id>.json` each. Says of each bad one, and of the first that
+/// are missing, which it is and why.
 pub async fn fetch_all(
     nodes: &[NodeClient],
     ids: &[Hash],
+    genesis: &Genesis,
     directory: &Path,
     patience: Duration,
     progress: &mut Progress,
-) -> Result<usize, ClientError> {
+) -> Result<Fetched, ClientError> {
     std::fs::create_dir_all(directory).map_err(|reason| ClientError::File {
         path: directory.into(),
         action: "be made",
         reason,
     })?;
     // Spread over all nodes: each has every receipt.
-    let fetched = ids.iter().zip(nodes.iter().cycle());
-    let fetched = fetched.map(|(id, node)| async move { (id, fetch(node, id, Known::Committed, patience).await) });
-    let mut fetched = futures_util::stream::iter(fetched).buffer_unordered(MAX_UNDER_WAY);
-    let (mut got, mut failed) = (0, 0);
-    while let Some((id, text)) = fetched.next().await {
+    let asked = ids.iter().zip(nodes.iter().cycle()).map(|(id, node)| async move {
+        let text = fetch(node, id, genesis, Known::Committed, patience).await;
+        (id, text)
+    });
+    let mut coming = futures_util::stream::iter(asked).buffer_unordered(MAX_UNDER_WAY);
+    let mut fetched = Fetched::default();
+    while let Some((id, text)) = coming.next().await {
         match text {
             Ok(text) => {
                 write_whole(&directory.join(format!("{id}.json")), &text)?;
-                got += 1;
+                fetched.good += 1;
+            }
+            Err(error @ ClientError::BadReceipt { .. }) => {
+                fetched.bad += 1;
+                progress.note(&error.to_string());
             }
             Err(error) => {
-                failed += 1;
-                if failed <= MAX_TOLD {
+                fetched.missing += 1;
+                if fetched.missing <= MAX_TOLD {
                     progress.note(&format!("no receipt of {id}: {error}; try `minidlt receipt {id}` later"));
                 }
             }
         }
-        progress.update(got as u64, ids.len() as u64, "receipts");
+        progress.update(fetched.good as u64, ids.len() as u64, "receipts");
     }
     progress.finish();
-    Ok(got)
+    Ok(fetched)
 }
 
 /// Says which transaction a node does not know.
 pub fn not_found(error: ClientError, id: &Hash) -> ClientError {
     if error.problem_kind() == Some("not-found") {
-        return ClientError::Usage(format!(
-            "no transaction {id} on this ledger; is it the right --node and id? ({error})"
-        ));
+        return ClientError::NoTransaction { id: *id, refusal: Box::new(error) };
     }
     error
 }
+
+#[cfg(test)]
+pub mod fixture;
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,13 @@
 //! `minidlt bench`: how fast a cluster is; see [`crate::bench`].
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use minidlt_protocol::limits::{MAX_RECORDS, MAX_VOTERS};
+use thiserror::Error;
 
 use super::Failure;
 use crate::{
@@ -14,13 +19,13 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub struct Bench {
     /// How many nodes the throwaway cluster has
-    #[arg(long, default_value_t = 4, value_parser = node_count)]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = node_count)]
     nodes: usize,
     /// bft or full-consent
     #[arg(long, value_name = "MODE", default_value = "bft")]
     consensus: Mode,
-    /// How long to measure, after a warm-up of 2 s
-    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = positive_duration)]
+    /// How long to measure, after a warm-up of 2 s; such as 15s or 5m, at most 24h
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = measured_time)]
     duration: Duration,
     /// Transactions a second [default: as many as the cluster can do]
     #[arg(long, value_name = "N", value_parser = rate)]
@@ -31,10 +36,12 @@ pub struct Bench {
     /// Also write the results here, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Load this running network, as its user `trader`, in place of a throwaway cluster
+    /// Load this running network, as its user trader, in place of a throwaway cluster; its ledger keeps what is loaded
     #[arg(long, value_name = "DIR", conflicts_with_all = ["nodes", "consensus"])]
     network: Option<PathBuf>,
 }
+
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 fn node_count(text: &str) -> Result<usize, String> {
     let count = text.parse().ok().filter(|count| (1..=MAX_VOTERS).contains(count));
@@ -46,9 +53,10 @@ fn record_count(text: &str) -> Result<usize, String> {
     count.ok_or_else(|| format!("expected a number from 1 to {MAX_RECORDS}"))
 }
 
-fn positive_duration(text: &str) -> Result<Duration, String> {
+fn measured_time(text: &str) -> Result<Duration, String> {
     let duration = parse_duration(text)?;
-    (!duration.is_zero()).then_some(duration).ok_or_else(|| "expected more than nothing".into())
+    let fits = !duration.is_zero() && duration <= LONGEST;
+    fits.then_some(duration).ok_or_else(|| "expected more than nothing and at most 24h".into())
 }
 
 fn rate(text: &str) -> Result<f64, String> {
@@ -56,8 +64,26 @@ fn rate(text: &str) -> Result<f64, String> {
     rate.ok_or_else(|| "expected a number above 0, at most a million".into())
 }
 
+/// Told before the bench and not after it.
+#[derive(Debug, Error)]
+#[error("--json {}: there is no directory {}; make it or write elsewhere", file.display(), directory.display())]
+struct NoDirectory {
+    file: PathBuf,
+    directory: PathBuf,
+}
+
+fn check_writable(file: &Path) -> Result<(), Failure> {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() && !parent.is_dir() => {
+            Err(Failure::usage(NoDirectory { file: file.into(), directory: parent.into() }))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Bench {
     pub fn run(self) -> Result<(), Failure> {
+        self.json.as_deref().map_or(Ok(()), check_writable)?;
         let plan = Plan {
             nodes: self.nodes,
             consensus: self.consensus,
@@ -66,11 +92,11 @@ impl Bench {
             records_per_transaction: self.records_per_transaction,
             network: self.network,
         };
-        let report = block_on(bench::run(plan)).map_err(Failure::failed)?;
-        print!("{report}");
+        let report = block_on(bench::run(plan))?;
         if let Some(path) = &self.json {
             write_whole(path, &report.to_json())?;
         }
+        write!(io::stdout(), "{report}")?;
         Ok(())
     }
 }

@@ -10,10 +10,11 @@ use minidlt_config::user::{self, USER_FILE};
 
 use super::{Failure, flags::NodeFlags};
 
-/// Check a node's or user's directory: files, keys, certificates and genesis.
+/// Check a node's or user's directory: files, keys, certificates and genesis
 #[derive(Args)]
 pub struct CheckConfig {
-    /// Such as DIR/node0 or DIR/users/admin.
+    /// The directory of a node or user, such as network/node0 or network/users/admin
+    #[arg(value_name = "DIR")]
     path: PathBuf,
     #[command(flatten)]
     flags: NodeFlags,

@@ -1,9 +1,16 @@
 //! `minidlt compare`: do these nodes hold the same chain, and where do they first differ?
+//!
+//! Every node is asked, whatever becomes of the others, and gets its line. Those of the user's own
+//! network are compared with the first of them.
 
-use std::future::Future;
+use std::{
+    fmt,
+    future::Future,
+    io::{self, Write as _},
+};
 
+use futures_util::future::join_all;
 use minidlt_protocol::types::{Hash, Height};
-use thiserror::Error;
 
 use super::Failure;
 use crate::client::{
@@ -13,66 +20,149 @@ use crate::client::{
     run::block_on,
 };
 
-/// Do these nodes hold the same chain? Exits 1 and names the first height where they differ
+/// Do these nodes hold the same chain? Exits 1 if one differs, naming the height, or could not be asked
 #[derive(Debug, clap::Args)]
 pub struct Compare {
     #[command(flatten)]
     connect: Connect,
-    /// The nodes, https://HOST:PORT each
-    #[arg(value_name = "URL", required = true, num_args = 2..)]
+    /// Two nodes or more, https://HOST:PORT each
+    #[arg(value_name = "URL", required = true, num_args = 2.., value_parser = node_url)]
     nodes: Vec<String>,
+}
+
+fn node_url(text: &str) -> Result<String, String> {
+    let parsed: Result<NodeUrl, _> = text.parse();
+    parsed.map(|url| url.to_string()).map_err(|_| "expected https://HOST:PORT".into())
 }
 
 impl Compare {
     pub fn run(self) -> Result<(), Failure> {
         block_on(async {
-            let nodes = self.connect.session(&self.nodes)?.nodes;
-            let mut asked = Vec::new();
-            for node in &nodes {
-                asked.push((node, node.status().await?));
+            let session = self.connect.session(&self.nodes)?;
+            let (nodes, network) = (session.nodes, session.user.network);
+            let answers = join_all(nodes.iter().map(|node| node.status())).await;
+            let asked = nodes.iter().zip(answers).map(|(node, answer)| (node.url().clone(), answer.map(Head::from)));
+            let rows = examine(asked.collect(), &network, &nodes).await;
+            rows.iter().try_for_each(|row| writeln!(io::stdout(), "{row}"))?;
+            let verdict = Verdict::of(&rows);
+            if !verdict.all_the_same() {
+                return Err(Failure::failed(verdict));
             }
-            for (node, status) in &asked {
-                println!("{}  height {}, {}", node.url(), status.height, status.head);
-            }
-            if let Some((first, others)) = asked.split_first() {
-                for other in others {
-                    pair(first, other).await?;
-                }
-            }
-            let common = asked.iter().map(|(_, status)| status.height).min().unwrap_or_default();
-            println!("same chain up to height {common}, the lowest of their heads");
+            writeln!(io::stdout(), "{verdict}")?;
             Ok(())
         })
     }
 }
 
-/// How two nodes differ.
-#[derive(Debug, Error)]
-enum Difference {
-    #[error("{} and {} are of different networks: {} and {}", urls[0], urls[1], networks[0], networks[1])]
-    Network { urls: [NodeUrl; 2], networks: [Hash; 2] },
-    #[error("{} and {} first differ at height {height}: {} and {}", urls[0], urls[1], hashes[0], hashes[1])]
-    Block { urls: [NodeUrl; 2], height: Height, hashes: [Hash; 2] },
+/// The chains that are compared.
+trait Chains {
+    async fn hash(&self, node: usize, height: Height) -> Result<Hash, ClientError>;
 }
 
-async fn pair((a, a_status): &(&NodeClient, Status), (b, b_status): &(&NodeClient, Status)) -> Result<(), Failure> {
-    let urls = [a.url().clone(), b.url().clone()];
-    let networks = [a_status.network.id, b_status.network.id];
-    if networks[0] != networks[1] {
-        return Err(Failure::failed(Difference::Network { urls, networks }));
+impl Chains for Vec<NodeClient> {
+    async fn hash(&self, node: usize, height: Height) -> Result<Hash, ClientError> {
+        Ok(self[node].block::<BlockSummary>(&height.to_string()).await?.hash)
     }
-    let differ = async |height| Ok::<_, ClientError>(hash(a, height).await? != hash(b, height).await?);
-    match first_difference(a_status.height.min(b_status.height), differ).await? {
-        None => Ok(()),
-        Some(height) => {
-            let hashes = [hash(a, height).await?, hash(b, height).await?];
-            Err(Failure::failed(Difference::Block { urls, height, hashes }))
+}
+
+/// Where a node says that it stands.
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    network: Hash,
+    height: Height,
+    hash: Hash,
+}
+
+impl From<Status> for Head {
+    fn from(status: Status) -> Self {
+        Self { network: status.network.id, height: status.height, hash: status.head }
+    }
+}
+
+/// How a node stands to the first one.
+#[derive(Debug)]
+enum Standing {
+    /// It is the first, or holds the same as far as both reach.
+    Same(Head),
+    Differs {
+        head: Head,
+        from: NodeUrl,
+        height: Height,
+        hashes: [Hash; 2],
+    },
+    OtherNetwork {
+        theirs: Hash,
+        ours: Hash,
+    },
+    Unknown(ClientError),
+}
+
+/// What is told of one node, in a line.
+#[derive(Debug)]
+struct Row {
+    url: NodeUrl,
+    standing: Standing,
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}  ", self.url)?;
+        match &self.standing {
+            Standing::Same(head) => write!(f, "height {}, {}", head.height, head.hash),
+            Standing::Differs { head, from, height, hashes: [theirs, firsts] } => {
+                write!(f, "height {}, {}", head.height, head.hash)?;
+                write!(f, "; first differs from {from} at height {height}: {theirs} and {firsts}")
+            }
+            Standing::OtherNetwork { theirs, ours } => {
+                write!(f, "another network: its genesis is {theirs}, that of the user's directory {ours}")
+            }
+            Standing::Unknown(error) => {
+                // As a rule the error names the node, which the line does already.
+                let (error, name) = (error.to_string(), format!("{} ", self.url));
+                write!(f, "not compared: {}", error.strip_prefix(&name).unwrap_or(&error))
+            }
         }
     }
 }
 
-async fn hash(node: &NodeClient, height: Height) -> Result<Hash, ClientError> {
-    Ok(node.block::<BlockSummary>(&height.to_string()).await?.hash)
+/// Sets each node against the first one that answered and is of `network`.
+async fn examine(asked: Vec<(NodeUrl, Result<Head, ClientError>)>, network: &Hash, chains: &impl Chains) -> Vec<Row> {
+    let mut first: Option<(usize, NodeUrl, Height)> = None;
+    let mut rows = Vec::with_capacity(asked.len());
+    for (node, (url, answer)) in asked.into_iter().enumerate() {
+        let standing = match (answer, first.clone()) {
+            (Err(error), _) => Standing::Unknown(error),
+            (Ok(head), _) if head.network != *network => {
+                Standing::OtherNetwork { theirs: head.network, ours: *network }
+            }
+            (Ok(head), None) => {
+                first = Some((node, url.clone(), head.height));
+                Standing::Same(head)
+            }
+            (Ok(head), Some((first, from, top))) => match fork(chains, [node, first], top.min(head.height)).await {
+                Ok(None) => Standing::Same(head),
+                Ok(Some((height, hashes))) => Standing::Differs { head, from, height, hashes },
+                Err(error) => Standing::Unknown(error),
+            },
+        };
+        rows.push(Row { url, standing });
+    }
+    rows
+}
+
+/// The lowest height up to `top` where two nodes differ, and what each has there.
+async fn fork(
+    chains: &impl Chains,
+    [one, other]: [usize; 2],
+    top: Height,
+) -> Result<Option<(Height, [Hash; 2])>, ClientError> {
+    let differ = async |height: Height| {
+        Ok::<_, ClientError>(chains.hash(one, height).await? != chains.hash(other, height).await?)
+    };
+    match first_difference(top, differ).await? {
+        None => Ok(None),
+        Some(height) => Ok(Some((height, [chains.hash(one, height).await?, chains.hash(other, height).await?]))),
+    }
 }
 
 /// The lowest height up to `top` where two chains differ. Each block names the one before, so once
@@ -96,11 +186,149 @@ where
     Ok(Some(Height::new(high)))
 }
 
+/// What all rows come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Verdict {
+    all: usize,
+    same: usize,
+    /// The lowest of the heads of those that hold the same.
+    common: Height,
+    differing: usize,
+    foreign: usize,
+    unknown: usize,
+}
+
+impl Verdict {
+    fn of(rows: &[Row]) -> Self {
+        let count = |is: fn(&Standing) -> bool| rows.iter().filter(|row| is(&row.standing)).count();
+        let heads = rows.iter().filter_map(|row| match &row.standing {
+            Standing::Same(head) => Some(head.height),
+            _ => None,
+        });
+        Self {
+            all: rows.len(),
+            same: count(|standing| matches!(standing, Standing::Same(_))),
+            common: heads.min().unwrap_or_default(),
+            differing: count(|standing| matches!(standing, Standing::Differs { .. })),
+            foreign: count(|standing| matches!(standing, Standing::OtherNetwork { .. })),
+            unknown: count(|standing| matches!(standing, Standing::Unknown(_))),
+        }
+    }
+
+    fn all_the_same(&self) -> bool {
+        self.same == self.all
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { all, same, common, differing, foreign, unknown } = *self;
+        if self.all_the_same() {
+            return write!(f, "same chain up to height {common}, the lowest of their heads");
+        }
+        match (same, differing) {
+            (0, _) => write!(f, "none of {all} nodes could be compared")?,
+            (1, 0) => write!(f, "only 1 of {all} nodes could be compared, and with no other")?,
+            (_, 0) => write!(f, "{same} of {all} nodes hold the same chain up to height {common}")?,
+            _ => write!(f, "not the same chain: {differing} of {all} nodes differ from the first that answered")?,
+        }
+        if foreign > 0 {
+            write!(f, "; of another network than the user's: {foreign}")?;
+        }
+        if unknown > 0 {
+            write!(f, "; could not be asked: {unknown}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Verdict {}
+
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
 
     use super::*;
+
+    const OURS: Hash = Hash::from_bytes([1; 32]);
+    const OTHERS: Hash = Hash::from_bytes([2; 32]);
+
+    /// Made-up nodes: a block's hash is made of one byte.
+    struct Made(Vec<&'static [u8]>);
+
+    fn block(byte: u8) -> Hash {
+        Hash::from_bytes([byte; 32])
+    }
+
+    impl Chains for Made {
+        async fn hash(&self, node: usize, height: Height) -> Result<Hash, ClientError> {
+            let found = usize::try_from(height.get()).ok().and_then(|height| self.0[node].get(height));
+            found.map(|byte| block(*byte)).ok_or_else(|| unreachable(node))
+        }
+    }
+
+    fn url(node: usize) -> String {
+        format!("https://n{node}:1")
+    }
+
+    fn unreachable(node: usize) -> ClientError {
+        ClientError::Unreachable { url: url(node), reason: "refused".into() }
+    }
+
+    /// A node of a network with a chain; `None` is one that does not answer.
+    type Node = Option<(Hash, &'static [u8])>;
+
+    fn node(network: Hash, chain: &'static [u8]) -> Node {
+        Some((network, chain))
+    }
+
+    fn told(nodes: &[Node]) -> (Vec<String>, Verdict) {
+        let head = |(network, chain): (Hash, &'static [u8])| {
+            let top = chain.len() - 1;
+            Head { network, height: Height::new(top as u64), hash: block(chain[top]) }
+        };
+        let answer = |at: usize, node: &Node| node.map(head).ok_or_else(|| unreachable(at));
+        let asked = nodes.iter().enumerate().map(|(at, node)| (url(at).parse().unwrap(), answer(at, node)));
+        let chains = Made(nodes.iter().map(|node| node.map(|(_, chain)| chain).unwrap_or_default()).collect());
+        let rows = block_on(examine(asked.collect(), &OURS, &chains));
+        (rows.iter().map(Row::to_string).collect(), Verdict::of(&rows))
+    }
+
+    #[test]
+    fn nodes_of_one_chain_agree_as_far_as_all_reach() {
+        let (_, verdict) = told(&[node(OURS, &[1, 5, 6]), node(OURS, &[1, 5]), node(OURS, &[1, 5, 6, 7])]);
+        assert!(verdict.all_the_same());
+        assert_eq!(verdict.to_string(), "same chain up to height 1, the lowest of their heads");
+    }
+
+    #[test]
+    fn one_that_does_not_answer_keeps_none_from_being_compared() {
+        let (lines, verdict) = told(&[None, node(OURS, &[1, 5]), node(OURS, &[1, 5])]);
+        assert_eq!(lines[0], "https://n0:1  not compared: cannot be reached: refused");
+        assert_eq!(lines[2], format!("https://n2:1  height 1, {}", block(5)));
+        assert_eq!(verdict.to_string(), "2 of 3 nodes hold the same chain up to height 1; could not be asked: 1");
+        let (_, alone) = told(&[node(OURS, &[1]), None]);
+        assert!(alone.to_string().starts_with("only 1 of 2 nodes could be compared"), "{alone}");
+        let (_, nobody) = told(&[None, None]);
+        assert_eq!(nobody.to_string(), "none of 2 nodes could be compared; could not be asked: 2");
+    }
+
+    #[test]
+    fn each_that_differs_is_named_with_the_height() {
+        let (lines, verdict) = told(&[node(OURS, &[1, 5, 6]), node(OURS, &[1, 5, 6]), node(OURS, &[1, 5, 9, 9])]);
+        let differs = format!("; first differs from https://n0:1 at height 2: {} and {}", block(9), block(6));
+        assert!(lines[2].ends_with(&differs), "{}", lines[2]);
+        assert!(!verdict.all_the_same());
+        let expected = "not the same chain: 1 of 3 nodes differ from the first that answered";
+        assert_eq!(verdict.to_string(), expected);
+    }
+
+    #[test]
+    fn another_network_than_the_users_is_named_even_where_all_agree_on_it() {
+        let (lines, verdict) = told(&[node(OTHERS, &[2, 3]), node(OTHERS, &[2, 3])]);
+        assert_eq!(verdict, Verdict { all: 2, same: 0, common: Height::GENESIS, differing: 0, foreign: 2, unknown: 0 });
+        assert!(lines[1].contains(&format!("its genesis is {OTHERS}")), "{}", lines[1]);
+    }
 
     #[test]
     fn halving_finds_the_first_difference() {

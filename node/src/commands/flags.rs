@@ -4,24 +4,24 @@ use clap::Args;
 use minidlt_config::Flags;
 
 #[derive(Args)]
-#[command(next_help_heading = "Over the node file")]
+#[command(next_help_heading = "In place of what a node's config.yaml says")]
 pub struct NodeFlags {
-    /// The genesis file.
+    /// The genesis file
     #[arg(long, value_name = "FILE")]
     genesis: Option<String>,
-    /// Where the ledger is kept.
+    /// Where the ledger and the log of votes are kept
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
-    /// Where to listen for peers.
+    /// Where to listen for peers
     #[arg(long, value_name = "IP:PORT")]
     peers_listen: Option<String>,
-    /// Where to serve the API.
+    /// Where to serve the API
     #[arg(long, value_name = "IP:PORT")]
     api_listen: Option<String>,
-    /// Where to serve health and metrics; loopback only.
+    /// Where to serve health and metrics; loopback only
     #[arg(long, value_name = "IP:PORT")]
     health_listen: Option<String>,
-    /// off, error, warn, info, debug or trace.
+    /// How much to log: off, error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
 }

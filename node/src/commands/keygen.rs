@@ -11,10 +11,10 @@ use clap::Args;
 use super::Failure;
 use crate::init::write_private;
 
-/// Make a signing key (secp256k1, PKCS#8 PEM, readable by its owner alone) and print its public key.
+/// Make a signing key (secp256k1, PKCS#8 PEM, readable by its owner alone) and print its public key
 #[derive(Args)]
 pub struct Keygen {
-    /// Where to; the file must not exist.
+    /// Where to write it; the file must not exist
     #[arg(long, value_name = "FILE", default_value = "user.key")]
     out: PathBuf,
 }

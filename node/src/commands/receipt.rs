@@ -13,7 +13,7 @@ use crate::client::{
     time::parse_duration,
 };
 
-/// Fetch a transaction's receipt, the proof that it was committed
+/// Fetch a transaction's receipt, the proof that it was committed, and check it
 #[derive(Debug, clap::Args)]
 pub struct ReceiptCommand {
     #[command(flatten)]
@@ -32,8 +32,9 @@ pub struct ReceiptCommand {
 impl ReceiptCommand {
     pub fn run(self) -> Result<(), Failure> {
         block_on(async {
-            let node = self.connect.node().await?;
-            let text = fetch(&node, &self.id, Known::Nothing, self.timeout)
+            let session = self.connect.session()?;
+            let (node, _) = session.first_alive().await?;
+            let text = fetch(&node, &self.id, &session.user.genesis, Known::Nothing, self.timeout)
                 .await
                 .map_err(|error| not_found(error, &self.id))?;
             match &self.out {

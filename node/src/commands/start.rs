@@ -6,21 +6,20 @@ use std::{
     process,
 };
 
-use actix_rt::{
-    System,
-    signal::unix::{SignalKind, signal},
-};
+use actix_rt::System;
 use clap::Args;
 use log::{LevelFilter, info, warn};
 use minidlt_actors::wiring;
 use minidlt_config::Settings;
 
 use super::{Failure, flags::NodeFlags};
+use crate::interrupt::Interrupts;
 
-/// Run a node.
+/// Run a node until Ctrl-C, SIGTERM or an administrator stops it; it logs to standard error
 #[derive(Args)]
 pub struct Start {
-    /// The node's directory, such as DIR/node0.
+    /// The node's directory, such as network/node0
+    #[arg(value_name = "DIR")]
     path: PathBuf,
     #[command(flatten)]
     flags: NodeFlags,
@@ -38,15 +37,13 @@ impl Start {
 
 async fn serve(settings: Settings) -> Result<(), Failure> {
     let (me, network) = (settings.identity.clone(), settings.genesis.network.clone());
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let node = wiring::start(settings).await.map_err(Failure::usage)?;
+    let mut interrupts = Interrupts::listen()?;
+    let node = wiring::start(settings).await?;
     info!("{me} of network {network} serves its API at https://{}", node.api);
     let stop = node.stop.clone();
     let why = tokio::select! {
-        _ = interrupt.recv() => "SIGINT",
-        _ = terminate.recv() => "SIGTERM",
-        () = stop.notified() => "an administrator",
+        signal = interrupts.next() => signal.to_string(),
+        () = stop.notified() => "an administrator".to_owned(),
     };
     info!("stopping, as told by {why}");
     node.end().await;

@@ -1,14 +1,18 @@
 //! `minidlt status`: how a node and its peers are.
 
+use std::io::{self, Write as _};
+
+use minidlt_protocol::types::Identity;
+
 use super::Failure;
 use crate::client::{
-    answers::{Peer, Status},
+    answers::{Consensus, Peer, Status},
     connect::ConnectNode,
     run::block_on,
     time::rfc3339,
 };
 
-/// Report of a node and its peers
+/// Show how a node and its peers are: heights, connections, what waits and who is missing
 #[derive(Debug, clap::Args)]
 pub struct StatusCommand {
     #[command(flatten)]
@@ -21,11 +25,12 @@ pub struct StatusCommand {
 impl StatusCommand {
     pub fn run(self) -> Result<(), Failure> {
         block_on(async {
-            let node = self.connect.node().await?;
+            let (node, status) = self.connect.session()?.first_alive().await?;
             if self.json {
-                println!("{:#}", node.raw_status().await?);
+                let status = node.raw_status().await?;
+                writeln!(io::stdout(), "{status:#}")?;
             } else {
-                print!("{}", report(&node.status().await?));
+                write!(io::stdout(), "{}", report(&status))?;
             }
             Ok(())
         })
@@ -39,22 +44,36 @@ fn report(status: &Status) -> String {
         format!("network    {} ({})", network.name, network.id),
         format!("head       {height}, {head}, {}", rfc3339(*created)),
         format!("mempool    {} transactions, {} bytes", mempool.transactions, mempool.bytes),
-        format!("consensus  {}, height {}, round {}", consensus.mode, consensus.height, consensus.round),
     ];
-    let names = |who: &[_]| who.iter().map(ToString::to_string).collect::<Vec<String>>().join(", ");
-    if !consensus.missing.is_empty() {
-        lines.push(format!("           accepted by {}", names(&consensus.accepted_by)));
-        lines.push(format!("           missing     {}", names(&consensus.missing)));
-    }
+    lines.extend(agreement(consensus));
     lines.extend(peers.iter().map(peer));
     lines.push(String::new());
     lines.join("\n")
 }
 
+fn agreement(Consensus { mode, active, height, round, accepted_by, missing }: &Consensus) -> Vec<String> {
+    if !active {
+        return vec![format!("consensus  {mode}, height {height}: idle")];
+    }
+    let mut lines = vec![format!("consensus  {mode}, height {height}, round {round}")];
+    if !missing.is_empty() {
+        lines.push(format!("           accepted by {}", names(accepted_by)));
+        lines.push(format!("           missing     {}", names(missing)));
+    }
+    lines
+}
+
+fn names(who: &[Identity]) -> String {
+    if who.is_empty() {
+        return "nobody yet".into();
+    }
+    who.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 fn peer(peer: &Peer) -> String {
-    let height = peer.height.map_or_else(|| "unknown".into(), |height| height.to_string());
-    let error = peer.last_error.as_deref().map(|error| format!(", last error: {error}")).unwrap_or_default();
-    let Peer { name, organisation, address, state, .. } = peer;
+    let Peer { name, organisation, address, state, height, last_error } = peer;
+    let height = height.map_or_else(|| "unknown".into(), |height| height.to_string());
+    let error = last_error.as_ref().map(|error| format!(", last error: {error}")).unwrap_or_default();
     format!("peer       {name}@{organisation} at {address}: {state}, height {height}{error}")
 }
 
@@ -72,21 +91,39 @@ fn uptime(seconds: u64) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_report_names_who_is_missing() {
+    /// As a node of two answers.
+    fn status(consensus: &str, peer: &str) -> String {
         let hash = "ab".repeat(32);
         let text = format!(
             r#"{{"node": {{"name": "node0", "organisation": "Org01"}}, "network": {{"name": "trades", "id": "{hash}"}},
-            "consensus": {{"mode": "full-consent", "height": 8, "round": 1, "block": null,
-              "accepted_by": [{{"name": "node0", "organisation": "Org01"}}],
-              "missing": [{{"name": "node3", "organisation": "Org04"}}]}},
+            "consensus": {{"mode": "full-consent", "height": 8, "block": null, {consensus}}},
             "height": 7, "head": "{hash}", "created": 0, "uptime_s": 3661, "version": "0.1.0",
-            "peers": [{{"name": "node3", "organisation": "Org04", "address": "localhost:3432", "state": "dialling",
-              "height": null, "last_error": "connection refused"}}],
+            "peers": [{{"name": "node3", "organisation": "Org04", "address": "localhost:3432", {peer}}}],
             "mempool": {{"transactions": 1, "bytes": 300}}}}"#
         );
-        let report = report(&serde_json::from_str(&text).unwrap());
+        report(&serde_json::from_str(&text).unwrap())
+    }
+
+    const LOST: &str = r#""state": "disconnected", "height": null, "last_error": "connection refused""#;
+    const THERE: &str = r#""state": "connected", "height": 7, "last_error": null"#;
+
+    #[test]
+    fn the_report_names_who_is_missing() {
+        let consensus = r#""active": true, "round": 1, "accepted_by": [{"name": "node0", "organisation": "Org01"}],
+            "missing": [{"name": "node3", "organisation": "Org04"}]"#;
+        let report = status(consensus, LOST);
         assert!(report.contains("up 1 h 1 min") && report.contains("missing     node3@Org04"), "{report}");
-        assert!(report.contains("dialling, height unknown, last error: connection refused"), "{report}");
+        assert!(report.contains("disconnected, height unknown, last error: connection refused"), "{report}");
+        let nobody = r#""active": true, "round": 0, "missing": [{"name": "node3", "organisation": "Org04"}]"#;
+        let report = status(nobody, THERE);
+        assert!(report.contains("height 8, round 0\n           accepted by nobody yet\n"), "{report}");
+    }
+
+    #[test]
+    fn with_nothing_to_agree_on_nobody_is_missing() {
+        let report = status(r#""active": false, "round": 0, "accepted_by": [], "missing": []"#, THERE);
+        let end = "consensus  full-consent, height 8: idle\n\
+                   peer       node3@Org04 at localhost:3432: connected, height 7\n";
+        assert!(report.ends_with(end), "{report}");
     }
 }

@@ -14,7 +14,7 @@ use crate::client::{
     time::rfc3339,
 };
 
-/// Show blocks as they are committed
+/// Show blocks as they are committed, until Ctrl-C
 #[derive(Debug, clap::Args)]
 pub struct Watch {
     #[command(flatten)]
@@ -31,14 +31,12 @@ impl Watch {
     pub fn run(self) -> Result<(), Failure> {
         block_on(async {
             let nodes = self.connect.session()?.nodes;
-            let mut events = Events::new(nodes, View::Blocks, self.from.map(Height::new));
+            let events = Events::new(nodes, View::Blocks, self.from.map(Height::new));
+            let mut events = events.with_notice(|text| eprintln!("minidlt: {text}"));
             loop {
                 let event = events.next().await?;
                 let line = if self.json { event.text } else { summary(&event)? };
-                // A pipe that its reader has closed, as `head` does, is the end and not an error.
-                if writeln!(io::stdout(), "{line}").is_err() {
-                    return Ok(());
-                }
+                writeln!(io::stdout(), "{line}")?;
             }
         })
     }

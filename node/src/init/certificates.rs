@@ -180,3 +180,15 @@ fn alternative_names(host: &str) -> SubjectAlternativeName {
     }
     names
 }
+
+#[cfg(test)]
+impl Issued {
+    /// Of a server that shows it, and asks for none.
+    pub fn acceptor(&self) -> openssl::ssl::SslAcceptorBuilder {
+        let method = openssl::ssl::SslMethod::tls_server();
+        let mut acceptor = openssl::ssl::SslAcceptor::mozilla_modern_v5(method).unwrap();
+        acceptor.set_certificate(&self.certificate).unwrap();
+        acceptor.set_private_key(&self.key).unwrap();
+        acceptor
+    }
+}

@@ -1,7 +1,8 @@
 //! Laying out a network: every key, certificate and file its nodes and users start from.
 //!
 //! Everything is written to a sibling directory that is renamed at the end, so that a network is
-//! there whole or not at all.
+//! there whole or not at all. SIGINT and SIGTERM remove that directory, for there are private keys in
+//! it; what a SIGKILL leaves is told of by the next run.
 //!
 //! ```text
 //! DIR/genesis.yaml  DIR/ca.crt                        public, the same for everybody
@@ -10,7 +11,7 @@
 //! DIR/users/admin/{user.yaml,user.key,tls.crt,tls.key,tls.p12}
 //! ```
 
-mod certificates;
+pub mod certificates;
 mod directory;
 mod genesis;
 mod members;
@@ -30,7 +31,9 @@ use thiserror::Error;
 
 use certificates::Authority;
 use directory::Staging;
-pub use directory::write_private;
+pub use directory::{Stop, leftovers, write_private};
+
+use crate::interrupt::Signal;
 
 /// The password of every `tls.p12`, documented: browsers want one, and the file is its owner's alone.
 pub const P12_PASSWORD: &str = "minidlt";
@@ -42,6 +45,10 @@ pub enum InitError {
     Exists(PathBuf),
     #[error("{} names no directory; give it a name", .0.display())]
     NoName(PathBuf),
+    #[error("{} is left from an init that was killed, and holds private keys; remove it", .0.display())]
+    Leftover(PathBuf),
+    #[error("interrupted by {0}: nothing was laid out, and what was written is removed")]
+    Stopped(Signal),
     #[error("{} cannot be written: {error}", path.display())]
     Io { path: PathBuf, error: io::Error },
     #[error("OpenSSL failed: {0}")]
@@ -54,9 +61,9 @@ pub enum InitError {
     Name(#[from] InvalidName),
 }
 
-/// Writes `network` to `dir`, which must not exist or be empty.
-pub fn lay_out(network: &Network, dir: &Path) -> Result<Genesis, InitError> {
-    let staging = Staging::new(dir)?;
+/// Writes `network` to `dir`, which must not exist or be empty. Told to stop, it leaves nothing.
+pub fn lay_out(network: &Network, dir: &Path, stop: &Stop) -> Result<Genesis, InitError> {
+    let staging = Staging::new(dir, stop.clone())?;
     let mut authorities = Vec::with_capacity(network.organisations.len());
     let mut bundle = Vec::new();
     for organisation in &network.organisations {

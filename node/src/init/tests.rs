@@ -1,16 +1,14 @@
 use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt};
 
-use minidlt_config::{Flags, network::Local, user};
+use minidlt_config::{Flags, authority::Purpose, network::Local, user};
 use minidlt_protocol::{registry::Policy, vote::ConsensusMode};
-use openssl::{
-    nid::Nid,
-    pkcs12::Pkcs12,
-    pkey::PKey,
-    stack::Stack,
-    x509::{X509, X509StoreContext, store::X509StoreBuilder},
-};
+use openssl::{nid::Nid, pkcs12::Pkcs12, pkey::PKey, x509::X509};
 
 use super::*;
+
+fn lay_out(network: &Network, dir: &Path) -> Result<Genesis, InitError> {
+    super::lay_out(network, dir, &Stop::default())
+}
 
 fn local(nodes: usize) -> Network {
     Network::local(Local { nodes, consensus: ConsensusMode::Bft, base_port: 3401 }).unwrap()
@@ -118,7 +116,7 @@ fn keys_are_of_the_curves_that_tools_expect() {
 }
 
 #[test]
-fn certificates_verify_by_their_own_authority_only_and_name_their_hosts() {
+fn certificates_name_their_owner_its_uses_and_its_hosts() {
     let parent = tempfile::tempdir().unwrap();
     let (dir, file) = (parent.path().join("network"), parent.path().join("network.yaml"));
     let text =
@@ -127,17 +125,12 @@ fn certificates_verify_by_their_own_authority_only_and_name_their_hosts() {
     let network = Network::load(&file, None, 3401).unwrap();
     lay_out(&network, &dir).unwrap();
     let certificate = |path: &str| X509::from_pem(&fs::read(dir.join(path)).unwrap()).unwrap();
-    let verifies = |leaf: &str, authority: &str| {
-        let mut store = X509StoreBuilder::new().unwrap();
-        store.add_cert(certificate(authority)).unwrap();
-        let (store, chain) = (store.build(), Stack::new().unwrap());
-        let mut context = X509StoreContext::new().unwrap();
-        context.init(&store, &certificate(leaf), &chain, |context| context.verify_cert()).unwrap()
-    };
-    for (leaf, own, other) in [("node0", "A", "B"), ("node1", "B", "A"), ("users/admin-B", "B", "A")] {
-        let leaf = format!("{leaf}/tls.crt");
-        assert!(verifies(&leaf, &format!("organisations/{own}/ca.crt")), "{leaf}");
-        assert!(!verifies(&leaf, &format!("organisations/{other}/ca.crt")), "{leaf}");
+    let authority = minidlt_config::load(&dir.join("node0"), Flags::default()).unwrap().authority;
+    let members = [("node0", "node0@A", true), ("node1", "node1@B", true), ("users/admin-B", "admin-B@B", false)];
+    for (at, who, is_server) in members {
+        let certificate = certificate(&format!("{at}/tls.crt"));
+        assert_eq!(authority.check(&certificate, Purpose::Client), Ok(who.parse().unwrap()));
+        assert_eq!(authority.check(&certificate, Purpose::Server).is_ok(), is_server, "{who}");
     }
     let names = |path: &str| -> Vec<String> {
         let names = certificate(path).subject_alt_names().unwrap();
@@ -171,9 +164,45 @@ fn a_network_that_is_there_is_left_alone() {
 #[test]
 fn what_is_dropped_before_it_is_published_leaves_nothing() {
     let parent = tempfile::tempdir().unwrap();
-    let staging = Staging::new(&parent.path().join("network")).unwrap();
+    let staging = Staging::new(&parent.path().join("network"), Stop::default()).unwrap();
     staging.private_directory("node0").unwrap();
     staging.private("node0/node.key", b"secret").unwrap();
     drop(staging);
     assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn told_to_stop_it_leaves_nothing() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("network");
+    let stop = Stop::default();
+    let staging = Staging::new(&dir, stop.clone()).unwrap();
+    staging.private_directory("node0").unwrap();
+    staging.private("node0/node.key", b"secret").unwrap();
+    stop.set(Signal::Terminate);
+    stop.set(Signal::Interrupt);
+    let stopped = |outcome: Result<(), InitError>| matches!(outcome, Err(InitError::Stopped(Signal::Terminate)));
+    assert!(stopped(staging.private("node0/tls.key", b"secret")));
+    assert!(stopped(staging.publish()));
+    assert!(stopped(super::lay_out(&local(1), &dir, &stop).map(drop)));
+    assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn what_a_killed_run_left_is_told_and_that_of_a_live_one_is_not() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("network");
+    assert_eq!(leftovers(&dir), Vec::<PathBuf>::new());
+    // Beyond the largest process id there is.
+    let dead = parent.path().join(".network.init-4194305");
+    for name in [".network.init-4194305", ".other.init-4194305", ".network.init-x", "network.init-4194305"] {
+        fs::create_dir(parent.path().join(name)).unwrap();
+    }
+    let own = parent.path().join(format!(".network.init-{}", std::process::id()));
+    fs::create_dir(&own).unwrap();
+    assert_eq!(leftovers(&dir), std::slice::from_ref(&dead));
+    assert!(matches!(lay_out(&local(1), &dir), Err(InitError::Leftover(path)) if path == own));
+    fs::remove_dir(&own).unwrap();
+    lay_out(&local(1), &dir).unwrap();
+    assert!(dead.exists(), "it is for its owner to remove");
 }

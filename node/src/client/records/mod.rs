@@ -92,8 +92,14 @@ pub fn open(path: &Path, format: Option<Format>) -> Result<Records, RecordError>
     if path == Path::new("-") {
         return read(io::stdin(), "standard input".into(), format);
     }
-    let opened = File::open(path).map_err(|reason| RecordError::Io { file: file.clone(), reason })?;
+    let opened = open_file(path).map_err(|reason| RecordError::Io { file: file.clone(), reason })?;
     read(opened, file, format)
+}
+
+/// A directory opens as well, and is told only by the first read, which is too late.
+fn open_file(path: &Path) -> io::Result<File> {
+    let file = File::open(path)?;
+    if file.metadata()?.is_dir() { Err(io::ErrorKind::IsADirectory.into()) } else { Ok(file) }
 }
 
 /// Reads records from anything; `file` is what errors call it.

@@ -6,12 +6,12 @@
 //! | a node's answer | each is accepted, committed, refused for ever, or to be sent again |
 //! | a committed block | its transactions are done; what expired before it is dumped |
 //! | a tick | progress; what has waited long is asked about, and sent again where it was lost |
+//! | a signal | the end, with what is known until then |
 
 mod overdue;
 
 use std::{
     collections::{HashMap, VecDeque},
-    pin::pin,
     time::{Duration, Instant},
 };
 
@@ -24,12 +24,16 @@ use minidlt_protocol::{
 use tokio::sync::mpsc;
 
 use super::{signing::Prepared, source::Signed, tally::Tally};
-use crate::client::{
-    answers::{CommittedIds, State, Submitted, SubmittedEntry, TransactionStatus},
-    api::NodeClient,
-    error::{ClientError, Problem},
-    events::{Event, Events, View},
-    progress::Progress,
+use crate::{
+    client::{
+        answers::{CommittedIds, State, Submitted, SubmittedEntry, TransactionStatus},
+        api::NodeClient,
+        error::{ClientError, Problem},
+        events::{Event, Events, View},
+        progress::Progress,
+        time::rfc3339,
+    },
+    interrupt::{Interrupts, Signal},
 };
 
 const MAX_BATCH_TRANSACTIONS: usize = 500;
@@ -46,7 +50,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(120);
 /// So many failures in a row, over more than half a minute, are the end.
 const MAX_FAILURES: u32 = 12;
-/// So many refusals are told in full.
+/// So many rejections are told in full.
 const MAX_TOLD: u64 = 10;
 
 #[derive(Debug, Clone, Copy)]
@@ -66,10 +70,14 @@ pub struct Outcome {
     pub input_error: Option<ClientError>,
     /// Why it ended early; the tally still holds.
     pub error: Option<ClientError>,
+    /// What told it to end early; the tally still holds.
+    pub interrupted: Option<Signal>,
 }
 
 struct Waiting {
     prepared: Prepared,
+    /// Whether a node may have it.
+    sent: bool,
     /// When a node took it.
     accepted: Option<Instant>,
 }
@@ -96,6 +104,7 @@ struct Pipeline<'a> {
     last_news: Instant,
     question: FuturesUnordered<LocalBoxFuture<'static, (Hash, Result<TransactionStatus, ClientError>)>>,
     told: u64,
+    /// Who had not accepted what waits when a node was last asked, in words.
     last_missing: String,
 }
 
@@ -106,6 +115,7 @@ pub async fn submit_all(
     head: Height,
     mut source: mpsc::Receiver<Signed>,
     options: Options,
+    interrupts: &mut Interrupts,
     progress: &mut Progress,
 ) -> Outcome {
     let mut events = options.wait.then(|| {
@@ -114,9 +124,8 @@ pub async fn submit_all(
     });
     let mut pipeline = Pipeline::new(nodes, options, progress);
     let mut tick = interval(TICK);
-    let mut interrupted = pin!(actix_rt::signal::ctrl_c());
     let mut source_open = true;
-    while (source_open || !pipeline.waiting.is_empty()) && pipeline.outcome.error.is_none() {
+    while (source_open || !pipeline.waiting.is_empty()) && !pipeline.is_ended() {
         pipeline.send_ready();
         let may_send = !pipeline.ready.is_empty() && pipeline.posts.len() < MAX_POSTS;
         let mut arrived = Vec::new();
@@ -130,9 +139,7 @@ pub async fn submit_all(
             Some((id, answer)) = pipeline.question.next() => pipeline.on_status(&id, answer),
             () = sleep_until(pipeline.not_before.into()), if may_send => {}
             _ = tick.tick() => pipeline.on_tick(),
-            _ = &mut interrupted => {
-                pipeline.outcome.error = Some(ClientError::Usage("interrupted".into()));
-            }
+            signal = interrupts.next() => pipeline.outcome.interrupted = Some(signal),
         }
     }
     pipeline.finish()
@@ -170,6 +177,10 @@ impl<'a> Pipeline<'a> {
         }
     }
 
+    fn is_ended(&self) -> bool {
+        self.outcome.error.is_some() || self.outcome.interrupted.is_some()
+    }
+
     fn has_room(&self) -> bool {
         self.waiting.len() < MAX_OUTSTANDING && self.waiting_bytes < MAX_OUTSTANDING_BYTES
     }
@@ -180,7 +191,7 @@ impl<'a> Pipeline<'a> {
                 self.outcome.tally.signed += prepared.records as u64;
                 self.waiting_bytes += prepared.bytes.as_slice().len();
                 self.ready.push_back(prepared.id);
-                self.waiting.insert(prepared.id, Waiting { prepared, accepted: None });
+                self.waiting.insert(prepared.id, Waiting { prepared, sent: false, accepted: None });
             }
             Err(error) => self.outcome.input_error = Some(error),
         }
@@ -205,7 +216,14 @@ impl<'a> Pipeline<'a> {
                 self.ready.pop_front();
             }
             let (false, Some(node)) = (ids.is_empty(), self.nodes.get(self.at).cloned()) else { return };
+            ids.iter().for_each(|id| self.mark_sent(id));
             self.posts.push(async move { (ids, node.submit(sequence).await) }.boxed_local());
+        }
+    }
+
+    fn mark_sent(&mut self, id: &Hash) {
+        if let Some(waiting) = self.waiting.get_mut(id) {
+            waiting.sent = true;
         }
     }
 
@@ -297,7 +315,9 @@ impl<'a> Pipeline<'a> {
     fn dumped(&mut self, id: &Hash) {
         let Some(waiting) = self.remove(id) else { return };
         self.outcome.tally.dumped += waiting.prepared.records as u64;
-        self.tell(&format!("dumped {id}: it expired before all it needed had accepted it {}", self.last_missing));
+        let (expired, missing) = (rfc3339(waiting.prepared.expires), &self.last_missing);
+        // However many they are: which ones is told nowhere else.
+        self.progress.note(&format!("dumped {id}: it expired at {expired}, and no block up to then holds it{missing}"));
     }
 
     fn tell(&mut self, text: &str) {
@@ -326,6 +346,7 @@ impl<'a> Pipeline<'a> {
             Ok(block) => {
                 self.ledger_time = self.ledger_time.max(block.created);
                 block.ids.iter().for_each(|id| self.committed(id));
+                self.dump_expired();
             }
             Err(error) => self.outcome.error = Some(error),
         }
@@ -336,8 +357,12 @@ impl<'a> Pipeline<'a> {
     }
 
     fn finish(mut self) -> Outcome {
-        let left = std::mem::take(&mut self.waiting);
-        self.outcome.tally.undecided += left.values().map(|waiting| waiting.prepared.records as u64).sum::<u64>();
+        for waiting in std::mem::take(&mut self.waiting).values() {
+            let records = waiting.prepared.records as u64;
+            let tally = &mut self.outcome.tally;
+            let count = if waiting.sent { &mut tally.undecided } else { &mut tally.unsent };
+            *count += records;
+        }
         self.progress.finish();
         self.outcome
     }

@@ -12,8 +12,10 @@ pub struct Tally {
     pub committed: u64,
     pub rejected: u64,
     pub dumped: u64,
-    /// Nobody could be asked, or nobody knew.
+    /// Sent, but nobody could be asked, or nobody knew: a node may have it and commit it later.
     pub undecided: u64,
+    /// Signed, and known to be at no node.
+    pub unsent: u64,
 }
 
 impl fmt::Display for Tally {
@@ -23,8 +25,25 @@ impl fmt::Display for Tally {
             write!(f, ", {} pending (not waited for)", self.pending)?;
         }
         if self.undecided > 0 {
-            write!(f, ", {} undecided", self.undecided)?;
+            write!(f, ", {} undecided (they may yet be committed)", self.undecided)?;
+        }
+        if self.unsent > 0 {
+            write!(f, ", {} not sent", self.unsent)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_there_is_not_told_but_for_the_three_that_always_are() {
+        let mut tally = Tally { signed: 6, accepted: 4, committed: 3, ..Tally::default() };
+        assert_eq!(tally.to_string(), "3 committed, 0 rejected, 0 dumped");
+        (tally.undecided, tally.unsent) = (1, 2);
+        let expected = "3 committed, 0 rejected, 0 dumped, 1 undecided (they may yet be committed), 2 not sent";
+        assert_eq!(tally.to_string(), expected);
     }
 }

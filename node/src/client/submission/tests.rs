@@ -30,10 +30,13 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::client::{
-    api::{NodeClient, http_client},
-    progress::Progress,
-    time,
+use crate::{
+    client::{
+        api::{NodeClient, http_client},
+        progress::Progress,
+        time,
+    },
+    interrupt::Interrupts,
 };
 
 const NETWORK: Hash = Hash::from_bytes([9; 32]);
@@ -164,7 +167,8 @@ fn submit(all: &[Prepared], node: Node, wait: bool) -> (Outcome, Node) {
         drop(sender);
         let options = Options { wait, keep_ids: usize::MAX };
         let mut progress = Progress::new("records");
-        submit_all(vec![start(&node)], Height::new(HEAD), receiver, options, &mut progress).await
+        let mut interrupts = Interrupts::listen().unwrap();
+        submit_all(vec![start(&node)], Height::new(HEAD), receiver, options, &mut interrupts, &mut progress).await
     });
     assert!(outcome.error.is_none(), "{:?}", outcome.error);
     let node = std::mem::take(&mut *node.lock().unwrap());
@@ -215,7 +219,8 @@ fn each_fate_is_counted_as_what_it_is() {
         });
         let mut progress = Progress::new("records");
         let options = Options { wait: true, keep_ids: 0 };
-        submit_all(vec![start(&shared)], Height::new(HEAD), receiver, options, &mut progress).await
+        let mut interrupts = Interrupts::listen().unwrap();
+        submit_all(vec![start(&shared)], Height::new(HEAD), receiver, options, &mut interrupts, &mut progress).await
     });
     let expected = Tally { signed: 11, accepted: 10, committed: 9, rejected: 1, dumped: 1, ..Tally::default() };
     assert_eq!(outcome.tally, expected, "{:?}", outcome.error);

@@ -9,7 +9,7 @@ use super::{Pipeline, Tally};
 use crate::client::{
     answers::{State, TransactionStatus},
     error::ClientError,
-    time,
+    time::{now, rfc3339},
 };
 
 /// After so long without being committed a transaction is asked about.
@@ -22,7 +22,8 @@ impl Pipeline<'_> {
         let Tally { signed, accepted, committed, .. } = self.outcome.tally;
         if self.options.wait {
             self.progress.update(committed, signed, &format!("committed, {accepted} accepted"));
-            self.settle_expired();
+            self.dump_expired();
+            self.give_up_undecided();
             self.ask_about_stale();
         } else {
             self.progress.update(accepted, signed, "accepted");
@@ -30,18 +31,22 @@ impl Pipeline<'_> {
     }
 
     /// A block after their expiry is committed, and they were in none up to it.
-    fn settle_expired(&mut self) {
-        let (ledger, now) = (self.ledger_time, time::now());
-        let past =
-            |at: Timestamp| self.waiting.values().filter(move |w| w.prepared.expires < at).map(|w| w.prepared.id);
-        let dumped: Vec<Hash> = past(ledger).collect();
-        let given_up: Vec<Hash> = past(now.minus_millis(UNDECIDED_MILLIS)).collect();
-        dumped.iter().for_each(|id| self.dumped(id));
-        for id in &given_up {
-            if let Some(waiting) = self.remove(id) {
-                self.outcome.tally.undecided += waiting.prepared.records as u64;
-            }
+    pub(super) fn dump_expired(&mut self) {
+        self.expired_before(self.ledger_time).iter().for_each(|id| self.dumped(id));
+    }
+
+    fn give_up_undecided(&mut self) {
+        for id in self.expired_before(now().minus_millis(UNDECIDED_MILLIS)) {
+            let Some(waiting) = self.remove(&id) else { continue };
+            self.outcome.tally.undecided += waiting.prepared.records as u64;
+            let (expired, missing) = (rfc3339(waiting.prepared.expires), &self.last_missing);
+            self.progress.note(&format!("undecided {id}: it expired at {expired}, and no block came since{missing}"));
         }
+    }
+
+    fn expired_before(&self, time: Timestamp) -> Vec<Hash> {
+        let expired = self.waiting.values().filter(|waiting| waiting.prepared.expires < time);
+        expired.map(|waiting| waiting.prepared.id).collect()
     }
 
     fn ask_about_stale(&mut self) {
@@ -79,9 +84,9 @@ impl Pipeline<'_> {
 
     fn say_missing(&mut self, status: &TransactionStatus) {
         let names: Vec<String> = status.missing.iter().map(ToString::to_string).collect();
-        let missing = if names.is_empty() { String::new() } else { format!("(missing: {})", names.join(", ")) };
+        let missing = if names.is_empty() { String::new() } else { format!(" (missing: {})", names.join(", ")) };
         if missing != self.last_missing {
-            self.progress.note(&format!("still waiting for {} transactions {missing}", self.waiting.len()));
+            self.progress.note(&format!("still waiting for {} transactions{missing}", self.waiting.len()));
             self.last_missing = missing;
         }
     }

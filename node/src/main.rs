@@ -23,7 +23,7 @@ First steps:
   minidlt submit --as network/users/trader --wait FILE";
 
 /// A permissioned ledger between organisations.
-#[derive(Parser)]
+#[derive(Debug, Parser)]
 #[command(name = "minidlt", version, propagate_version = true, after_help = format!("{FIRST_STEPS}\n\n{EXIT_CODES}"))]
 struct Arguments {
     #[command(subcommand)]

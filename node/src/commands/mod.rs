@@ -22,7 +22,7 @@ pub use self::failure::{EXIT_CODES, Failure, Misuse};
 /// Declares the enum that clap reads and the call of each variant's `run`.
 macro_rules! commands {
     ($($variant:ident($arguments:ty),)+) => {
-        #[derive(clap::Subcommand)]
+        #[derive(Debug, clap::Subcommand)]
         pub enum Command {
             $($variant($arguments),)+
         }

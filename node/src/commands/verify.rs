@@ -15,7 +15,7 @@ use super::Failure;
 use crate::client::{ClientError, files::read_text};
 
 /// Check the whole chain of a node that is not running, or of a backup: hashes, links, roots, signatures, state
-#[derive(clap::Args)]
+#[derive(Debug, clap::Args)]
 pub struct Verify {
     /// The node's directory, such as network/node0; its keys are not needed
     #[arg(value_name = "NODE", required_unless_present_all = ["genesis", "data"])]

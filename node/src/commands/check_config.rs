@@ -11,7 +11,7 @@ use minidlt_config::user::{self, USER_FILE};
 use super::{Failure, flags::NodeFlags};
 
 /// Check a node's or user's directory: files, keys, certificates and genesis
-#[derive(Args)]
+#[derive(Debug, Args)]
 pub struct CheckConfig {
     /// The directory of a node or user, such as network/node0 or network/users/admin
     #[arg(value_name = "DIR")]

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Write keys, certificates, genesis and node files of a new network
-#[derive(Args)]
+#[derive(Debug, Args)]
 pub struct Init {
     /// How many nodes, one an organisation, all on this machine
     #[arg(long, value_name = "N", default_value_t = 4, conflicts_with = "network")]

@@ -12,7 +12,7 @@ use super::Failure;
 use crate::init::write_private;
 
 /// Make a signing key (secp256k1, PKCS#8 PEM, readable by its owner alone) and print its public key
-#[derive(Args)]
+#[derive(Debug, Args)]
 pub struct Keygen {
     /// Where to write it; the file must not exist
     #[arg(long, value_name = "FILE", default_value = "user.key")]

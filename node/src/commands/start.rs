@@ -16,7 +16,7 @@ use super::{Failure, flags::NodeFlags};
 use crate::interrupt::Interrupts;
 
 /// Run a node until Ctrl-C, SIGTERM or an administrator stops it; it logs to standard error
-#[derive(Args)]
+#[derive(Debug, Args)]
 pub struct Start {
     /// The node's directory, such as network/node0
     #[arg(value_name = "DIR")]

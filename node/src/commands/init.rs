@@ -37,7 +37,7 @@ pub struct Init {
     base_port: u16,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, ValueEnum)]
 enum Consensus {
     Bft,
     FullConsent,

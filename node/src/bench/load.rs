@@ -28,6 +28,14 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// How long the stream of events may be away.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What a process had used at the start of the measured time, halfway, and at its end.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Used {
+    pub before: Usage,
+    pub halfway: Usage,
+    pub after: Usage,
+}
+
 /// What was seen, all times counted from the beginning of the load.
 #[derive(Debug, Default)]
 pub struct Measured {
@@ -39,9 +47,9 @@ pub struct Measured {
     /// Blocks committed in the measured time.
     pub blocks: Vec<BlockSeen>,
     pub records_per_transaction: usize,
-    /// At the start and at the end of the measured time, of each node.
-    pub nodes: Vec<(Usage, Usage)>,
-    pub client: (Usage, Usage),
+    /// Of each node.
+    pub nodes: Vec<Used>,
+    pub client: Used,
     /// Why requests failed or transactions were refused, the first time.
     pub complaint: Option<String>,
     /// All that was signed had been sent before the end.
@@ -243,15 +251,17 @@ async fn watch(shared: Rc<Shared>, mut events: Events) -> Result<(), ClientError
     }
 }
 
-/// Notes what all have used at both ends of the measured time.
+/// Notes what all have used at both ends of the measured time, and halfway.
 async fn sample(shared: Rc<Shared>, pids: Vec<u32>) {
     let (from, to) = (shared.measured.borrow().from, shared.measured.borrow().to);
-    let all = || (pids.iter().map(|pid| Usage::of(*pid)).collect::<Vec<_>>(), Usage::own());
-    sleep_until((shared.began + from).into()).await;
-    let (nodes_before, client_before) = all();
-    sleep_until((shared.began + to).into()).await;
-    let (nodes_after, client_after) = all();
+    let all = || pids.iter().copied().map(Usage::of).chain([Usage::own()]).collect::<Vec<_>>();
+    let mut samples = Vec::new();
+    for at in [from, (from + to) / 2, to] {
+        sleep_until((shared.began + at).into()).await;
+        samples.push(all());
+    }
+    let used = |process| Used { before: samples[0][process], halfway: samples[1][process], after: samples[2][process] };
     let mut measured = shared.measured.borrow_mut();
-    measured.nodes = nodes_before.into_iter().zip(nodes_after).collect();
-    measured.client = (client_before, client_after);
+    measured.nodes = (0..pids.len()).map(used).collect();
+    measured.client = used(pids.len());
 }

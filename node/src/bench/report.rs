@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     Plan,
-    load::{Fate, Measured},
+    load::{Fate, Measured, Used},
     statistics::{percentile, ratio},
 };
 
@@ -89,13 +89,14 @@ impl Report {
     }
 
     fn add_usage(&mut self, measured: &Measured) {
-        for (number, (before, after)) in measured.nodes.iter().enumerate() {
+        for (number, Used { before, halfway, after }) in measured.nodes.iter().enumerate() {
             self.add(format!("node{number}_cpu_seconds"), rounded(after.cpu_seconds - before.cpu_seconds));
             self.add(format!("node{number}_peak_memory_mib"), rounded(after.peak_mib));
             self.add(format!("node{number}_rss_mib_at_warmup"), rounded(before.rss_mib));
+            self.add(format!("node{number}_rss_mib_halfway"), rounded(halfway.rss_mib));
             self.add(format!("node{number}_rss_mib_at_end"), rounded(after.rss_mib));
         }
-        let (before, after) = measured.client;
+        let Used { before, after, .. } = measured.client;
         self.add("client_cpu_seconds", rounded(after.cpu_seconds - before.cpu_seconds));
     }
 
@@ -143,10 +144,11 @@ mod tests {
             ],
             blocks: vec![BlockSeen { transactions: 3, bytes: 900 }, BlockSeen { transactions: 0, bytes: 0 }],
             records_per_transaction: 10,
-            nodes: vec![(
-                Usage { cpu_seconds: 1.0, ..Usage::default() },
-                Usage { cpu_seconds: 3.5, ..Usage::default() },
-            )],
+            nodes: vec![Used {
+                before: Usage { cpu_seconds: 1.0, ..Usage::default() },
+                halfway: Usage { rss_mib: 7.0, ..Usage::default() },
+                after: Usage { cpu_seconds: 3.5, ..Usage::default() },
+            }],
             ..Measured::default()
         };
         let plan = Plan {
@@ -179,6 +181,7 @@ mod tests {
             ("block_count", json!(2)),
             ("block_transactions_mean", json!(1.5)),
             ("node0_cpu_seconds", json!(2.5)),
+            ("node0_rss_mib_halfway", json!(7.0)),
             ("rate_per_s", Value::Null),
             ("verify_us", json!(40.0)),
         ] {

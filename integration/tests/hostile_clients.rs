@@ -1,169 +1,209 @@
-//! Bad input at the API of a running cluster: each refused by its own name, nothing stored.
+//! Bad input at the API of a running cluster: each kind refused by its own name with a sentence,
+//! counted once under that name and under no other, and nothing of it stored.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{collections::BTreeMap, process::Command};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use minidlt_integration::{Cluster, Mode, run};
+use minidlt_integration::{Answer, Author, CBOR, Cluster, Mode, Samples, counted, heights_of, secret_key, until};
 use minidlt_protocol::{
     codec,
-    crypto::{Domain, SecretKey, Signature, digest},
-    genesis::Genesis,
-    transaction::{Body, Content, Operation, SignedTransaction},
-    types::{Hash, Timestamp},
+    crypto::{Domain, Signature, digest},
+    transaction::{Body, Content, Endorsement, Operation, SignedTransaction, id_of},
+    types::Hash,
 };
+use openssl::{bn::BigNum, ec::EcKey, ecdsa::EcdsaSig};
 use serde_json::{Value, json};
 
-struct Trader {
-    key: SecretKey,
-    network: Hash,
+const JSON: &str = "application/json";
+const SEQUENCE: &str = "application/cbor-seq";
+/// What is counted of transactions, and of requests.
+const SUBMISSIONS: &str = "minidlt_submissions_refused_total";
+const REQUESTS: &str = "minidlt_requests_refused_total";
+
+/// Four organisations, as `init` makes them, and a user who may only read.
+const NETWORK: &str = "
+organisations: [Org01, Org02, Org03, Org04]
+nodes: [{organisation: Org01}, {organisation: Org02}, {organisation: Org03}, {organisation: Org04}]
+users:
+  - {name: admin, organisation: Org01, roles: [admin, submitter]}
+  - {name: admin-Org02, organisation: Org02, roles: [admin, submitter]}
+  - {name: admin-Org03, organisation: Org03, roles: [admin, submitter]}
+  - {name: admin-Org04, organisation: Org04, roles: [admin, submitter]}
+  - {name: auditor, organisation: Org01, roles: [auditor]}
+  - {name: trader, organisation: Org01, roles: [submitter], gateways: [node0, node1, node2, node3]}
+";
+
+/// A bad submission to node 0: who sends it, as what, and how it must be refused.
+struct Case {
+    what: &'static str,
+    reason: &'static str,
+    status: u16,
+    user: &'static str,
+    content_type: &'static str,
+    bytes: Vec<u8>,
 }
 
-impl Trader {
-    fn of(cluster: &Cluster) -> Self {
-        let pem = fs::read(cluster.user("trader").join("user.key")).expect("the trader's key");
-        let key = openssl::ec::EcKey::private_key_from_pem(&pem).expect("a PEM key");
-        let bytes = key.private_key().to_vec_padded(32).expect("32 bytes");
-        let key = SecretKey::from_bytes(&bytes.try_into().expect("32 bytes")).expect("a key");
-        let text = fs::read_to_string(cluster.network().join("genesis.yaml")).expect("genesis");
-        let genesis: Genesis = serde_yaml::from_str(&text).expect("a genesis");
-        Self { key, network: genesis.id() }
+impl Case {
+    fn new(what: &'static str, reason: &'static str, status: u16, bytes: Vec<u8>) -> Self {
+        Self { what, reason, status, user: "trader", content_type: CBOR, bytes }
     }
 
-    fn body(&self, nonce: u64) -> Body {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_millis();
-        let now = Timestamp::from_millis(u64::try_from(now).expect("before the year 500 million"));
-        Body {
-            network: self.network,
-            author: "trader@Org01".parse().expect("a name"),
-            created: now,
-            expires: now.plus_millis(60_000),
-            nonce,
-            operation: Operation::Record { contents: vec![Content::from_json(&json!({"nonce": nonce}))] },
-        }
+    /// Of a JSON body, which is refused as a request, before there is a transaction.
+    fn json(what: &'static str, bytes: Value) -> Self {
+        let bytes = bytes.to_string().into_bytes();
+        Self { content_type: JSON, ..Self::new(what, "bad-request", 400, bytes) }
+    }
+
+    fn by(self, user: &'static str) -> Self {
+        Self { user, ..self }
+    }
+
+    /// What is counted: a refused transaction is a refused request, too.
+    fn counted(&self) -> BTreeMap<String, f64> {
+        let transaction = (self.reason != "bad-request").then(|| counted(SUBMISSIONS, self.reason));
+        transaction.into_iter().chain([counted(REQUESTS, self.reason)]).map(|name| (name, 1.0)).collect()
     }
 }
 
-fn post(cluster: &Cluster, node: usize, user: &str, kind: &str, body: Vec<u8>) -> (u16, Value) {
-    let file: PathBuf = cluster.directory.path().join("request");
-    fs::write(&file, body).expect("the request is written");
-    let data = format!("@{}", file.display());
-    let header = format!("content-type: {kind}");
-    let (status, body) =
-        cluster.request(node, user, "/v1/transactions", &["--header", &header, "--data-binary", &data]);
-    (status, serde_json::from_str(&body).unwrap_or(Value::String(body)))
-}
-
-fn problem(answer: &(u16, Value)) -> (u16, &str) {
-    let kind = answer.1["type"].as_str().unwrap_or_default();
-    assert!(answer.1["detail"].as_str().is_some_and(|detail| detail.len() > 20), "a sentence that helps: {answer:?}");
-    (answer.0, kind.strip_prefix("urn:minidlt:problem:").unwrap_or(kind))
-}
-
-const CBOR: &str = "application/cbor";
-
-#[test]
-fn every_bad_transaction_is_refused_by_name_and_nothing_is_stored() {
-    let cluster = Cluster::start(4, Mode::Bft);
-    let trader = Trader::of(&cluster);
-    let signed = |body: &Body| codec::encode(&SignedTransaction::sign(body, &trader.key));
-    let resigned = |body: &Body, domain: Domain, network: &Hash| {
+/// Whose signature does not hold, or who may not.
+fn unauthorised(cluster: &Cluster, trader: &Author) -> Vec<Case> {
+    let [auditor, other] = ["auditor", "admin-Org02"].map(|name| Author::of(cluster, name));
+    let body = |nonce| trader.body(nonce, &json!({ "nonce": nonce }));
+    let by = |author: &str| Body { author: author.parse().expect("a name"), ..body(1) };
+    let signed_for = |body: &Body, domain: Domain, network: &Hash| {
         let bytes = codec::encode(body);
         let signature = trader.key.sign(&digest(domain, network, &[&bytes]));
         codec::encode(&SignedTransaction::new(bytes, signature))
     };
-    let with = |change: &dyn Fn(&mut Body)| {
-        let mut body = trader.body(1);
-        change(&mut body);
-        body
-    };
-    let good = trader.body(7);
-    let mut high_s = SignedTransaction::sign(&good, &trader.key);
+    let unsigned = SignedTransaction::new(codec::encode(&body(2)), Signature::from_bytes([0; 64]));
+    let mut high_s = SignedTransaction::sign(&body(3), &trader.key);
     high_s.signature = negate_s(&high_s.signature);
-    let blank = SignedTransaction::new(codec::encode(&good), Signature::from_bytes([0; 64]));
-    let long = "x".repeat(70 << 10);
+    let mut endorsed = SignedTransaction::sign(&body(4), &trader.key);
+    endorsed.endorsements.push(Endorsement { endorser: other.identity.clone(), signature: endorsed.signature });
+    let only_reads = auditor.sign(&auditor.body(5, &json!(5)));
+    let elsewhere = other.sign(&other.body(6, &json!(6)));
 
-    let cases: Vec<(&str, u16, Vec<u8>)> = vec![
-        ("malformed-transaction", 400, b"junk".to_vec()),
-        ("malformed-transaction", 400, vec![0xa0]),
-        ("malformed-transaction", 400, signed(&with(&|b| b.expires = b.created))),
-        ("malformed-transaction", 400, signed(&with(&|b| b.operation = Operation::Record { contents: vec![] }))),
-        (
-            "oversized-transaction",
-            413,
-            signed(&with(&|b| {
-                b.operation = Operation::Record { contents: vec![Content::from_json(&json!(long))] };
-            })),
-        ),
-        ("wrong-network", 422, signed(&with(&|b| b.network = Hash::ZERO))),
-        (
-            "expired-transaction",
-            422,
-            signed(&with(&|b| {
-                b.created = b.created.minus_millis(100_000);
-                b.expires = b.created.plus_millis(50_000);
-            })),
-        ),
-        (
-            "far-future-transaction",
-            422,
-            signed(&with(&|b| {
-                b.created = b.created.plus_millis(100_000);
-                b.expires = b.created.plus_millis(50_000);
-            })),
-        ),
-        ("unknown-author", 403, signed(&with(&|b| b.author = "nobody@Org01".parse().expect("a name")))),
-        ("bad-signature", 422, signed(&with(&|b| b.author = "admin@Org01".parse().expect("a name")))),
-        ("bad-signature", 422, codec::encode(&blank)),
-        ("bad-signature", 422, resigned(&trader.body(2), Domain::Message, &trader.network)),
-        ("bad-signature", 422, resigned(&trader.body(3), Domain::Transaction, &Hash::ZERO)),
-        ("high-s-signature", 422, codec::encode(&high_s)),
-    ];
-    for (kind, status, body) in cases {
-        let answer = post(&cluster, 0, "trader", CBOR, body);
-        assert_eq!(problem(&answer), (status, kind), "{answer:?}");
+    vec![
+        Case::new("of an unknown author", "unknown-author", 403, trader.sign(&by("nobody@Org01"))),
+        Case::new("in another's name", "bad-signature", 422, trader.sign(&by("admin@Org01"))),
+        Case::new("unsigned", "bad-signature", 422, codec::encode(&unsigned)),
+        Case::new("of another domain", "bad-signature", 422, signed_for(&body(7), Domain::Message, &trader.network)),
+        Case::new("signed for another network", "bad-signature", 422, {
+            signed_for(&body(8), Domain::Transaction, &Hash::ZERO)
+        }),
+        Case::new("with a high S", "high-s-signature", 422, codec::encode(&high_s)),
+        Case::new("with a false endorsement", "bad-endorsement", 422, codec::encode(&endorsed)),
+        Case::new("without the role", "role-missing", 403, only_reads).by("auditor"),
+        Case::new("by a gateway not permitted", "gateway-not-permitted", 403, elsewhere).by("admin-Org02"),
+    ]
+}
+
+/// What is not a transaction, or not one of now and here.
+fn unfit(trader: &Author) -> Vec<Case> {
+    let with = |change: &dyn Fn(&mut Body)| {
+        let mut body = trader.body(9, &json!({}));
+        change(&mut body);
+        trader.sign(&body)
+    };
+    let records = |contents: Vec<Value>| {
+        with(&|body| {
+            let contents = contents.iter().map(Content::from_json).collect();
+            body.operation = Operation::Record { contents };
+        })
+    };
+    let aged = |by: i64| {
+        with(&|body| {
+            let created = body.created.millis().checked_add_signed(by).expect("a time");
+            body.created = minidlt_protocol::types::Timestamp::from_millis(created);
+            body.expires = body.created.plus_millis(50_000);
+        })
+    };
+    let long = |chars: usize| json!("x".repeat(chars));
+    let body = BASE64.encode(codec::encode(&trader.body(10, &json!({}))));
+
+    vec![
+        Case::new("junk", "malformed-transaction", 400, b"junk".to_vec()),
+        Case::new("an empty map", "malformed-transaction", 400, vec![0xa0]),
+        Case::new("without a life", "malformed-transaction", 400, with(&|body| body.expires = body.created)),
+        Case::new("without a record", "malformed-transaction", 400, records(vec![])),
+        Case::new("a record over 64 KiB", "oversized-transaction", 413, records(vec![long(70 << 10)])),
+        Case::new("records over 1 MiB", "oversized-transaction", 413, records(vec![long(600 << 10), long(600 << 10)])),
+        Case::new("of another network", "wrong-network", 422, with(&|body| body.network = Hash::ZERO)),
+        Case::new("expired", "expired-transaction", 422, aged(-100_000)),
+        Case::new("of the far future", "far-future-transaction", 422, aged(100_000)),
+        Case::json("JSON without a signature", json!({ "body": body })),
+        Case::json("JSON with half a signature", json!({ "body": body, "signature": BASE64.encode([1; 32]) })),
+    ]
+}
+
+/// Where all nodes stand: heights, heads, and what waits.
+fn standing(cluster: &Cluster) -> Vec<Value> {
+    let members = ["height", "head", "mempool"];
+    let of = |node| members.map(|member| cluster.get(node, "/v1/status")[member].clone());
+    (0..cluster.size()).flat_map(of).collect()
+}
+
+/// Node 0 refuses it as it must, and nothing is as it should not be.
+fn assert_refused(cluster: &Cluster, case: &Case, before: &Samples) -> Answer {
+    let answer = cluster.post(0, case.user, "", case.content_type, &case.bytes);
+    let what = case.what;
+    assert_eq!((answer.status, answer.problem().as_str()), (case.status, case.reason), "{what}: {answer:?}");
+    let counted = cluster.samples(0, &[SUBMISSIONS, REQUESTS]).since(before);
+    assert_eq!(counted, case.counted(), "{what}: counted once, as what it is");
+    answer
+}
+
+#[test]
+fn every_bad_transaction_is_refused_by_name_and_nothing_is_stored() {
+    let mut cluster = Cluster::init_from(NETWORK, 4, Mode::Bft);
+    cluster.start_all();
+    let trader = Author::of(&cluster, "trader");
+    let stood = standing(&cluster);
+    assert_eq!(stood[0], 0, "the ledger is at genesis");
+    for case in unfit(&trader).into_iter().chain(unauthorised(&cluster, &trader)) {
+        let before = cluster.samples(0, &[SUBMISSIONS, REQUESTS]);
+        let answer = assert_refused(&cluster, &case, &before);
+        assert_eq!(standing(&cluster), stood, "{}: nothing is stored, on any node", case.what);
+        if case.reason == "gateway-not-permitted" {
+            assert!(answer.body.contains("node1@Org02"), "it names the gateways: {answer:?}");
+        }
     }
-    // An administrator of Org02 may submit through its own organisation's node only.
-    let (status, prepared) = cluster.request(
-        1,
-        "admin-Org02",
-        "/v1/transactions/prepare",
-        &["--json", r#"{"record": {"content": {"a": 1}}}"#],
-    );
-    assert_eq!(status, 200, "{prepared}");
-    let prepared: Value = serde_json::from_str(&prepared).expect("JSON");
-    let digest = cluster.directory.path().join("digest");
-    fs::write(&digest, hex::decode(prepared["digest"].as_str().expect("a digest")).expect("hex")).expect("written");
-    let signature = cluster.directory.path().join("signature");
-    run(Command::new("openssl")
-        .args(["pkeyutl", "-sign", "-inkey"])
-        .arg(cluster.user("admin-Org02").join("user.key"))
-        .arg("-in")
-        .arg(&digest)
-        .arg("-out")
-        .arg(&signature));
-    let signature = BASE64.encode(fs::read(&signature).expect("a signature"));
-    let body = json!({"body": prepared["body"], "signature": signature}).to_string().into_bytes();
-    let refused = post(&cluster, 0, "admin-Org02", "application/json", body.clone());
-    assert_eq!(problem(&refused), (403, "gateway-not-permitted"), "{refused:?}");
-    assert!(refused.1["detail"].as_str().is_some_and(|detail| detail.contains("node1@Org02")), "names the gateways");
+}
 
-    assert_eq!(cluster.height(0), 0, "nothing was stored");
-    assert!(cluster.metric(0, "minidlt_submissions_refused_total") >= 15.0, "each was counted");
+#[test]
+fn a_transaction_submitted_again_is_answered_alike_and_committed_once() {
+    let cluster = Cluster::start(4, Mode::Bft);
+    let trader = Author::of(&cluster, "trader");
+    let body = trader.body(1, &json!({ "only": "once" }));
+    let (id, bytes) = (trader.id(&body), trader.sign(&body));
+    let before = cluster.samples(0, &[SUBMISSIONS, REQUESTS]);
 
-    let (status, answer) = post(&cluster, 1, "admin-Org02", "application/json", body);
-    assert_eq!(status, 202, "{answer}");
-    let twice = signed(&good);
-    let first = post(&cluster, 0, "trader", CBOR, twice.clone());
-    assert_eq!(first.0, 202, "{first:?}");
-    let id = first.1["id"].as_str().expect("an id").to_owned();
-    let (status, committed) = cluster.request(0, "trader", &format!("/v1/transactions/{id}"), &[]);
-    assert_eq!(status, 200, "{committed}");
-    minidlt_integration::until("it is committed", || {
-        cluster.get(0, &format!("/v1/transactions/{id}"))["status"] == "committed"
-    });
-    let again = post(&cluster, 2, "trader", CBOR, twice);
-    assert_eq!((again.0, again.1["status"].as_str()), (200, Some("committed")), "a duplicate is idempotent: {again:?}");
-    assert_eq!(again.1["id"], first.1["id"]);
+    // Twice in one request: the second finds the first waiting.
+    let twice = cluster.post(0, "trader", "", SEQUENCE, &bytes.repeat(2));
+    assert_eq!(twice.status, 202, "{twice:?}");
+    let pending = json!({ "id": id, "status": "pending" });
+    assert_eq!(twice.json(), json!({ "transactions": [pending, pending], "accepted": 2, "refused": 0 }));
+
+    let first = cluster.post(0, "trader", "?wait=committed", CBOR, &bytes);
+    let place = first.json();
+    assert_eq!((first.status, &place["status"], &place["id"]), (200, &json!("committed"), &json!(id)), "{first:?}");
+    until("all nodes have it", || (0..4).all(|i| cluster.height(i) >= place["height"].as_u64().expect("a height")));
+    // The same body under another signature of its author is the same transaction.
+    let resigned = signed_anew(&cluster, &body);
+    assert_ne!(resigned, bytes);
+    for node in 0..4 {
+        for bytes in [&bytes, &resigned] {
+            let again = cluster.post(node, "trader", "", CBOR, bytes);
+            assert_eq!((again.status, again.json()), (200, place.clone()), "node {node}: {again:?}");
+        }
+    }
+    cluster.wait_agreed();
+    for node in 0..4 {
+        assert_eq!(heights_of(&cluster.chain(node), &id).len(), 1, "node {node} holds it once");
+        assert_eq!(cluster.get(node, "/v1/status")["mempool"]["transactions"], 0, "node {node} waits with no more");
+    }
+    let refused = cluster.samples(0, &[SUBMISSIONS, REQUESTS]).since(&before);
+    assert_eq!(refused, BTreeMap::new(), "to submit again is no fault");
 }
 
 #[test]
@@ -172,29 +212,47 @@ fn strangers_and_bad_requests_get_a_problem_or_no_connection() {
     let no_certificate =
         Command::new("curl").args(["--silent", "--insecure", &format!("{}/v1/status", cluster.api(0))]).output();
     assert!(!no_certificate.expect("curl runs").status.success(), "no certificate, no answer");
-    let cases: [(&str, &[&str], u16); 7] = [
-        ("/v1/nothing", &[], 404),
-        ("/v1/status", &["--request", "DELETE"], 405),
-        ("/v1/blocks/zzz", &[], 400),
-        ("/v1/blocks/99999", &[], 404),
-        ("/v1/transactions", &["--json", "{"], 400),
-        ("/v1/transactions", &["--header", "content-type: text/plain", "--data", "x"], 415),
-        ("/v1/admin/stop", &["--request", "POST"], 403),
+    let large = format!("@{}", cluster.directory.path().join("large").display());
+    std::fs::write(&large[1..], vec![0; 9 << 20]).expect("more than a body may have");
+    let large = ["--http1.1", "--header", "content-type: application/cbor", "--data-binary", &large];
+    let cases: [(&str, &[&str], u16, &str); 8] = [
+        ("/v1/nothing", &[], 404, "not-found"),
+        ("/v1/status", &["--request", "DELETE"], 405, "method-not-allowed"),
+        ("/v1/blocks/zzz", &[], 400, "bad-request"),
+        ("/v1/blocks/99999", &[], 404, "not-found"),
+        ("/v1/transactions", &["--json", "{"], 400, "bad-request"),
+        ("/v1/transactions", &["--header", "content-type: text/plain", "--data", "x"], 415, "unsupported-media-type"),
+        ("/v1/transactions", &large, 413, "payload-too-large"),
+        ("/v1/admin/stop", &["--request", "POST"], 403, "forbidden"),
     ];
-    for (path, extra, expected) in cases {
-        let (status, body) = cluster.request(0, "trader", path, extra);
-        assert_eq!(status, expected, "{path}: {body}");
-        let problem: Value = serde_json::from_str(&body).unwrap_or_else(|_| panic!("{path}: a problem: {body}"));
-        assert_eq!(problem["status"], expected, "{path}");
+    for (path, extra, status, reason) in cases {
+        let before = cluster.samples(0, &[SUBMISSIONS, REQUESTS]);
+        let answer = cluster.ask(0, "trader", path, extra);
+        assert_eq!((answer.status, answer.problem().as_str()), (status, reason), "{path}: {answer:?}");
+        let changes = cluster.samples(0, &[SUBMISSIONS, REQUESTS]).since(&before);
+        assert_eq!(changes, BTreeMap::from([(counted(REQUESTS, reason), 1.0)]), "{path}: counted once");
     }
     assert_eq!(cluster.get(0, "/v1/status")["height"], 0);
+}
+
+/// A transaction with this body of the trader's, under a signature that is not the one that RFC 6979
+/// leads to.
+fn signed_anew(cluster: &Cluster, body: &Body) -> Vec<u8> {
+    let path = cluster.user("trader").join("user.key");
+    let key = EcKey::private_key_from_pem(&std::fs::read(&path).expect("the trader's key")).expect("a key");
+    let bytes = codec::encode(body);
+    let id = id_of(&body.network, &bytes);
+    let signature = EcdsaSig::sign(id.as_bytes(), &key).and_then(|signature| signature.to_der()).expect("signed");
+    let signature = Signature::normalise(&signature).expect("a signature");
+    assert_ne!(signature, secret_key(&path).sign(&id));
+    codec::encode(&SignedTransaction::new(bytes, signature))
 }
 
 /// The other signature over the same bytes: S negated.
 fn negate_s(signature: &Signature) -> Signature {
     let order = hex::decode("fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141").expect("hex");
-    let order = openssl::bn::BigNum::from_slice(&order).expect("a number");
-    let s = openssl::bn::BigNum::from_slice(&signature.as_bytes()[32..]).expect("a number");
+    let order = BigNum::from_slice(&order).expect("a number");
+    let s = BigNum::from_slice(&signature.as_bytes()[32..]).expect("a number");
     let negated = (&order - &s).to_vec_padded(32).expect("32 bytes");
     let mut bytes = *signature.as_bytes();
     bytes[32..].copy_from_slice(&negated);

@@ -23,7 +23,7 @@ fn commit_trades(mode: Mode) {
     assert!(last.contains("560 committed") && last.contains("0 rejected") && last.contains("0 dumped"), "{last}");
 
     cluster.wait_agreed();
-    let chains: Vec<Vec<Value>> = (0..4).map(|i| chain(&cluster, i)).collect();
+    let chains: Vec<Vec<Value>> = (0..4).map(|i| cluster.chain(i)).collect();
     for other in &chains[1..] {
         assert_eq!(&chains[0], other, "all nodes hold the same blocks, roots included");
     }
@@ -57,16 +57,6 @@ fn commit_trades(mode: Mode) {
     let urls: Vec<String> = (0..4).map(|i| cluster.api(i)).collect();
     let compared = run(Command::new(binary()).args(["compare", "--as"]).arg(cluster.user("admin")).args(&urls));
     assert!(compared.contains("same chain"), "{compared}");
-}
-
-fn chain(cluster: &Cluster, node: usize) -> Vec<Value> {
-    let (mut blocks, mut from) = (Vec::new(), Some(1));
-    while let Some(next) = from {
-        let page = cluster.get(node, &format!("/v1/blocks?from={next}&limit=100"));
-        blocks.extend(page["blocks"].as_array().expect("blocks").iter().cloned());
-        from = page["next"].as_u64();
-    }
-    blocks
 }
 
 /// Each row is there as often as in the file, with numbers as numbers.

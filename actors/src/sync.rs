@@ -208,10 +208,11 @@ impl Handler<PeerChanged> for Sync {
 
     fn handle(&mut self, PeerChanged { peer, connected }: PeerChanged, ctx: &mut Self::Context) {
         if connected {
-            self.peers.entry(peer).or_default();
-            return;
+            self.peers.entry(peer.clone()).or_default();
+        } else {
+            self.peers.remove(&peer);
         }
-        self.peers.remove(&peer);
+        // A new connection, too, means that what was asked on the one before is not answered.
         if self.request.as_ref().is_some_and(|request| request.peer == peer) {
             if let Some(request) = self.request.take() {
                 ctx.cancel_future(request.timer);

@@ -1,7 +1,12 @@
 //! Who calls: the TLS certificate names a member, if its own organisation's CA vouches for it, and
 //! only the registry says what that member may do.
 
-use std::{any::Any, collections::BTreeSet, future::Ready, future::ready, sync::Arc};
+use std::{
+    any::Any,
+    collections::BTreeSet,
+    future::{Ready, ready},
+    sync::{Arc, PoisonError},
+};
 
 use actix_tls::accept::openssl::TlsStream;
 use actix_web::{
@@ -35,8 +40,10 @@ pub fn on_connect(state: &State, connection: &dyn Any, data: &mut Extensions) {
         log::warn!("API: a connection goes without a write time limit: {error}");
     }
     let peer = identify(&state.api, stream.ssl());
-    if let Err(reason) = &peer {
-        log::info!("API: a caller is refused: {reason}");
+    if let Err(reason) = &peer
+        && let Some(more) = state.strangers.lock().unwrap_or_else(PoisonError::into_inner).allow()
+    {
+        log::info!("API: a caller is refused: {reason}{more}");
     }
     data.insert(Peer(peer));
 }

@@ -34,7 +34,7 @@ mod wait;
 use std::{
     io,
     net::{SocketAddr, TcpListener},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -57,6 +57,7 @@ use self::{
 };
 pub use self::{ledger::Ledger, limits::Limits};
 use crate::{
+    log_limit::LogLimit,
     messages::{
         consensus::GetConsensusStatus,
         mempool::{FindPending, GetMempoolStatus, Submit},
@@ -119,6 +120,7 @@ struct State {
     network: Hash,
     started: Instant,
     connections: Connections,
+    strangers: Mutex<LogLimit>,
     /// Requests under way.
     requests: Bound,
     /// Answers under way that say that the node has no room for a request.
@@ -148,6 +150,7 @@ impl State {
         Self {
             network: api.genesis.id(),
             started: Instant::now(),
+            strangers: Mutex::default(),
             connections: Connections::new(api.limits.workers * api.limits.connections_per_worker),
             requests: Bound::new(requests),
             refusals: Arc::new(Semaphore::new(REFUSALS)),

@@ -204,30 +204,10 @@ tell() {
         "https://127.0.0.1:$(port_of node0 api_listen)/v1/status"
 }
 
-stop_watching() {
-    [ -n "$watcher" ] || return 0
-    kill "$watcher" 2>/dev/null || true
-    wait "$watcher" 2>/dev/null || true
-    watcher=""
-}
-
 # A second Ctrl-C must not leave nodes behind.
 clean_up() {
     trap '' INT TERM HUP
-    stop_watching
     stop_nodes
-}
-
-# Submits the records while the stream of blocks shows each as it commits.
-submit() {
-    local status=0
-    "$minidlt" watch --as "$dir/users/trader" &
-    watcher=$!
-    "$minidlt" submit --as "$dir/users/trader" --wait "$data" || status=$?
-    # The last block's line may be a moment behind the answer.
-    sleep 0.5
-    stop_watching
-    return "$status"
 }
 
 # Until Ctrl-C, or until no node is left; tells of each that ends, once.
@@ -250,7 +230,7 @@ keep_watch() {
     done
 }
 
-minidlt="" watcher="" ending=""
+minidlt="" ending=""
 # Before the build, which is long, and before the trap: what another run started is not this one's.
 alive="$(running_nodes | tr '\n' ' ')"
 [ -z "$alive" ] || die "the network in $dir runs already (${alive% }); stop it with: node/launch.sh stop --dir $dir"
@@ -273,7 +253,7 @@ await_nodes
 tell
 status=0
 if [ -n "$data" ]; then
-    submit || status=$?
+    "$minidlt" submit --as "$dir/users/trader" --wait --blocks "$data" || status=$?
 fi
 if [ -n "$detach" ]; then
     trap - EXIT

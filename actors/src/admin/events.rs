@@ -109,14 +109,17 @@ fn ids(state: &State, height: Height) -> Result<Option<String>, Problem> {
     let network = &state.network;
     if height == Height::GENESIS {
         let created = state.api.genesis.created;
-        return Ok(Some(json!({ "height": height, "hash": network, "created": created, "ids": [] }).to_string()));
+        let genesis = json!({ "height": height, "hash": network, "created": created, "proposer": null, "ids": [] });
+        return Ok(Some(genesis.to_string()));
     }
     let Some(block) = state.api.ledger.block(height)? else { return Ok(None) };
     let id = |bytes: &[u8]| open(bytes).map(|(signed, _)| id_of(network, &signed.body));
     let ids = block.transactions.iter().map(|bytes| id(bytes.as_slice())).collect::<Result<Vec<_>, _>>();
     let ids = ids.map_err(|error| Problem::internal(format!("block {height} does not read: {error}")))?;
     let (hash, created) = (block.header.hash(network), block.header.created);
-    Ok(Some(json!({ "height": height, "hash": hash, "created": created, "ids": ids }).to_string()))
+    let proposer = &block.header.proposer;
+    let block = json!({ "height": height, "hash": hash, "created": created, "proposer": proposer, "ids": ids });
+    Ok(Some(block.to_string()))
 }
 
 pub async fn get(

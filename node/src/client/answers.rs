@@ -1,10 +1,12 @@
 //! What a node answers, as far as the commands read it. Unknown fields are passed over, so that a
 //! newer node can say more.
 
+use std::fmt;
+
 use minidlt_protocol::types::{Hash, Height, Identity, Timestamp};
 use serde::{Deserialize, de::IgnoredAny};
 
-use super::error::Problem;
+use super::{error::Problem, time::rfc3339};
 
 /// `GET /v1/status`
 #[derive(Debug, Clone, Deserialize)]
@@ -74,8 +76,34 @@ pub struct BlockSummary {
 /// One frame of the stream of events with `view=ids`.
 #[derive(Debug, Clone, Deserialize)]
 pub struct CommittedIds {
+    pub height: Height,
+    pub hash: Hash,
     pub created: Timestamp,
+    pub proposer: Option<Identity>,
     pub ids: Vec<Hash>,
+}
+
+/// A block as a line: its height, hash, number of transactions, proposer and time.
+struct Line<'a>(Height, Hash, usize, Option<&'a Identity>, Timestamp);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(height, hash, count, proposer, created) = self;
+        let proposer = proposer.map_or_else(|| "genesis".into(), Identity::to_string);
+        write!(f, "{height:>8}  {hash}  {count:>5} transactions  {proposer}  {}", rfc3339(*created))
+    }
+}
+
+impl fmt::Display for BlockSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Line(self.height, self.hash, self.content.len(), self.proposer.as_ref(), self.created).fmt(f)
+    }
+}
+
+impl fmt::Display for CommittedIds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Line(self.height, self.hash, self.ids.len(), self.proposer.as_ref(), self.created).fmt(f)
+    }
 }
 
 /// `POST /v1/transactions` with many: one entry for each, in the order they were sent.

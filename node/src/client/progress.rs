@@ -1,7 +1,7 @@
 //! How far a long command has come: a bar on a terminal, a line now and then elsewhere.
 
 use std::{
-    io::IsTerminal as _,
+    io::{IsTerminal as _, Write as _},
     time::{Duration, Instant},
 };
 
@@ -41,6 +41,15 @@ impl Progress {
                 eprintln!("{done}/{known} {unit} {message}");
             }
             Self::Lines { .. } => {}
+        }
+    }
+
+    /// Prints a result without tearing the bar apart. Who no longer reads results has what it wanted.
+    pub fn print(&self, text: &str) {
+        let print = || drop(writeln!(std::io::stdout(), "{text}"));
+        match self {
+            Self::Bar(bar) => bar.suspend(print),
+            Self::Lines { .. } => print(),
         }
     }
 

@@ -43,6 +43,9 @@ pub struct Submit {
     /// Wait until all are committed; exit 0 only if they were
     #[arg(long)]
     wait: bool,
+    /// Show each block that is committed meanwhile; waits as --wait does
+    #[arg(long)]
+    blocks: bool,
     /// Fetch each transaction's receipt, check it, and write it to this directory as ID.json; waits as --wait does
     #[arg(long, value_name = "DIR")]
     receipts: Option<PathBuf>,
@@ -107,6 +110,10 @@ impl Submit {
         block_on(self.submit())
     }
 
+    fn waits(&self) -> bool {
+        self.wait || self.blocks || self.receipts.is_some()
+    }
+
     async fn submit(self) -> Result<(), Failure> {
         let session = self.connect.session()?;
         // What can be wrong here is told before a node is asked. A pipe may be long in coming, so this
@@ -118,7 +125,7 @@ impl Submit {
             found = session.first_alive() => found?,
             signal = interrupts.next() => {
                 let nothing = Outcome { interrupted: Some(signal), ..Outcome::default() };
-                return conclude(nothing, self.wait, Fetched::default());
+                return conclude(nothing, self.waits(), Fetched::default());
             }
         };
         let mut nodes = session.nodes.clone();
@@ -135,7 +142,7 @@ impl Submit {
         };
         // One more than are printed tells that there are too many to print.
         let keep_ids = if self.receipts.is_some() { usize::MAX } else { MAX_IDS_PRINTED + 1 };
-        let options = Options { wait: self.wait || self.receipts.is_some(), keep_ids };
+        let options = Options { wait: self.waits(), blocks: self.blocks, keep_ids };
         let mut progress = Progress::new("records");
         let source = source.start();
         let submitting = submit_all(nodes.clone(), status.height, source, options, &mut interrupts, &mut progress);

@@ -11,7 +11,6 @@ use crate::client::{
     connect::ConnectNode,
     events::{Event, Events, View},
     run::block_on,
-    time::rfc3339,
 };
 
 /// Show blocks as they are committed, until Ctrl-C
@@ -45,9 +44,7 @@ impl Watch {
 fn summary(event: &Event) -> Result<String, ClientError> {
     let block: BlockSummary = serde_json::from_str(&event.text)
         .map_err(|error| ClientError::Unexpected { url: "the stream of events".into(), what: error.to_string() })?;
-    let proposer = block.proposer.map_or_else(|| "genesis".into(), |proposer| proposer.to_string());
-    let (count, time) = (block.content.len(), rfc3339(block.created));
-    Ok(format!("{:>8}  {}  {count:>5} transactions  {proposer}  {time}", block.height, block.hash))
+    Ok(block.to_string())
 }
 
 #[cfg(test)]

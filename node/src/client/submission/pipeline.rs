@@ -57,6 +57,8 @@ const MAX_TOLD: u64 = 10;
 pub struct Options {
     /// Go on until each is committed, rejected or dumped.
     pub wait: bool,
+    /// Show each block as it commits.
+    pub blocks: bool,
     /// Keep so many ids of what was accepted or committed, the first ones.
     pub keep_ids: usize,
 }
@@ -344,6 +346,9 @@ impl<'a> Pipeline<'a> {
     fn on_event(&mut self, event: Result<CommittedIds, ClientError>) {
         match event {
             Ok(block) => {
+                if self.options.blocks {
+                    self.progress.print(&block.to_string());
+                }
                 self.ledger_time = self.ledger_time.max(block.created);
                 block.ids.iter().for_each(|id| self.committed(id));
                 self.dump_expired();

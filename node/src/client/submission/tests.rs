@@ -165,7 +165,7 @@ fn submit(all: &[Prepared], node: Node, wait: bool) -> (Outcome, Node) {
             sender.send(Ok(prepared.clone())).await.unwrap();
         }
         drop(sender);
-        let options = Options { wait, keep_ids: usize::MAX };
+        let options = Options { wait, blocks: false, keep_ids: usize::MAX };
         let mut progress = Progress::new("records");
         let mut interrupts = Interrupts::listen().unwrap();
         submit_all(vec![start(&node)], Height::new(HEAD), receiver, options, &mut interrupts, &mut progress).await
@@ -218,7 +218,7 @@ fn each_fate_is_counted_as_what_it_is() {
             later.lock().unwrap().blocks.push((time::now().millis(), Vec::new()));
         });
         let mut progress = Progress::new("records");
-        let options = Options { wait: true, keep_ids: 0 };
+        let options = Options { wait: true, blocks: false, keep_ids: 0 };
         let mut interrupts = Interrupts::listen().unwrap();
         submit_all(vec![start(&shared)], Height::new(HEAD), receiver, options, &mut interrupts, &mut progress).await
     });

@@ -52,7 +52,7 @@ const JOB_TRANSACTIONS: usize = 32;
 /// So few, and so many bytes of them, are checked on the Mempool's own thread where nothing else is
 /// being checked.
 const NEAR_TRANSACTIONS: usize = 4;
-const NEAR_BYTES: usize = 64 << 10;
+const NEAR_BYTES: usize = 8 << 10;
 /// Most transactions of users at the Verifiers at a time; beyond it they are told to come back.
 const MAX_CHECKING: usize = 8_192;
 /// With so many of peers at the Verifiers, a peer's session waits until its batch has been checked.

@@ -1,8 +1,8 @@
 //! The Signer: the only holder of the node's private key, on a thread of its own.
 //!
 //! Persist before promise: a vote or proposal is recorded in the [`Journal`] when it is signed, and
-//! leaves by [`Publish`] only, which first has all that was recorded on disk. What was signed for a
-//! height, round and phase is signed again only if it is the very same; after a restart too, since
+//! no message about consensus is stamped before all that was recorded is on disk. What was signed for
+//! a height, round and phase is signed again only if it is the very same; after a restart too, since
 //! the guard is filled from the journal. A later height than the journal's ends the earlier one.
 //!
 //! A disk that fails ends the process: a vote that may be forgotten must not be sent.
@@ -19,6 +19,8 @@ use minidlt_protocol::{
     types::{Hash, Height, Identity, Round},
     vote::{Phase, Proposal, SignedProposal, SignedVote, Vote},
 };
+
+use tokio::task::unconstrained;
 
 use crate::{
     clock, fatal,
@@ -86,16 +88,14 @@ impl Signer {
         height == self.journal.height()
     }
 
-    fn keep(&mut self, Entries { height, entries }: Entries) {
-        if entries.is_empty() {
-            return;
+    /// `false` where they are of a height that is done: what rests on them must not be sent.
+    fn keep(&mut self, Entries { height, entries }: Entries) -> bool {
+        if !entries.is_empty() && !self.enter(height) {
+            log::warn!("entries for the log of height {height}, which is done, were dropped");
+            return false;
         }
-        if !self.enter(height) {
-            return log::debug!("entries for the log of height {height}, which is done, were dropped");
-        }
-        for entry in entries {
-            self.append(&Record::Entry(entry));
-        }
+        entries.into_iter().for_each(|entry| self.append(&Record::Entry(entry)));
+        true
     }
 
     fn append(&mut self, record: &Record) {
@@ -147,7 +147,11 @@ impl Signer {
         codec::encode(&stamped).into()
     }
 
-    fn stamp(&self, Stamp { recipient, class, content }: Stamp) {
+    /// Nothing about consensus leaves before all that was appended or signed is on disk.
+    fn stamp(&mut self, Stamp { recipient, class, content }: Stamp) {
+        if matches!(content, Content::Consensus(_)) {
+            self.journal.sync().unwrap_or_else(|error| stop(&error));
+        }
         let frame = self.frame(recipient.clone(), &content);
         self.send(Outgoing { recipient, class, frame });
     }
@@ -156,7 +160,7 @@ impl Signer {
     /// itself. A Listener that is gone takes nothing any more: the node is shutting down.
     fn send(&self, outgoing: Outgoing) {
         if let Err(SendError::Full(outgoing)) = self.outgoing.try_send(outgoing)
-            && block_on(self.outgoing.send(outgoing)).is_err()
+            && block_on(unconstrained(self.outgoing.send(outgoing))).is_err()
         {
             log::debug!("a frame was not sent: the listener is gone");
         }
@@ -179,8 +183,7 @@ impl Handler<SignVote> for Signer {
     type Result = Option<Signature>;
 
     fn handle(&mut self, SignVote { before, vote }: SignVote, _: &mut Self::Context) -> Self::Result {
-        self.keep(before);
-        self.sign_vote(vote)
+        if self.keep(before) { self.sign_vote(vote) } else { None }
     }
 }
 
@@ -188,8 +191,7 @@ impl Handler<SignProposal> for Signer {
     type Result = Option<Signature>;
 
     fn handle(&mut self, SignProposal { before, proposal }: SignProposal, _: &mut Self::Context) -> Self::Result {
-        self.keep(before);
-        self.sign_proposal(proposal)
+        if self.keep(before) { self.sign_proposal(proposal) } else { None }
     }
 }
 
@@ -197,9 +199,9 @@ impl Handler<Publish> for Signer {
     type Result = ();
 
     fn handle(&mut self, Publish { before, stamps }: Publish, _: &mut Self::Context) {
-        self.keep(before);
-        self.journal.sync().unwrap_or_else(|error| stop(&error));
-        stamps.into_iter().for_each(|stamp| self.stamp(stamp));
+        if self.keep(before) {
+            stamps.into_iter().for_each(|stamp| self.stamp(stamp));
+        }
     }
 }
 

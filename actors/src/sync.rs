@@ -49,6 +49,8 @@ pub struct Links {
 
 #[derive(Default)]
 struct PeerInfo {
+    /// The Listener has told of it.
+    connected: bool,
     height: Option<Height>,
     left_alone_until: Option<Instant>,
     /// An answer to it is being read from the store.
@@ -207,13 +209,14 @@ impl Handler<PeerChanged> for Sync {
     type Result = ();
 
     fn handle(&mut self, PeerChanged { peer, connected }: PeerChanged, ctx: &mut Self::Context) {
-        if connected {
-            self.peers.entry(peer.clone()).or_default();
+        // A peer may have said how high it is before this is told: it has not been connected twice.
+        let before = if connected {
+            std::mem::replace(&mut self.peers.entry(peer.clone()).or_default().connected, true)
         } else {
-            self.peers.remove(&peer);
-        }
-        // A new connection, too, means that what was asked on the one before is not answered.
-        if self.request.as_ref().is_some_and(|request| request.peer == peer) {
+            self.peers.remove(&peer).is_some()
+        };
+        // Whatever was asked on the connection before is not answered on another.
+        if before && self.request.as_ref().is_some_and(|request| request.peer == peer) {
             if let Some(request) = self.request.take() {
                 ctx.cancel_future(request.timer);
             }

@@ -4,8 +4,6 @@
 //! that very organisation's CA vouches for it, [`Authority::identify`] says once the connection
 //! stands. Sessions are never resumed: every connection shows its certificate afresh.
 
-use std::path::Path;
-
 pub use minidlt_config::authority::{Authority, Refusal as TlsRefusal};
 use minidlt_protocol::{
     crypto::{Domain, digest},
@@ -27,52 +25,25 @@ const EXPORTER_LABEL: &str = "EXPORTER-Channel-Binding";
 /// RFC 9266, section 4.2: the length of the binding, in bytes.
 const EXPORTER_BYTES: usize = 32;
 
-/// What keeps this node from speaking TLS at all: a matter of its settings.
+/// What keeps this node from speaking TLS at all.
 #[derive(Debug, Error)]
-pub enum TlsError {
-    #[error("{path}: {reason}")]
-    File { path: String, reason: std::io::Error },
-    #[error("the TLS certificate cannot be read: {0}")]
-    Certificate(ErrorStack),
-    #[error("the TLS certificate file holds no certificate")]
-    NoCertificate,
-    #[error("the TLS key cannot be read: {0}")]
-    Key(ErrorStack),
-    #[error("the TLS key is not that of the certificate")]
-    OtherKey,
-    #[error("TLS cannot be set up: {0}")]
-    Setup(#[from] ErrorStack),
-}
+#[error("TLS cannot be set up: {0}")]
+pub struct TlsError(#[from] ErrorStack);
 
-/// This node's certificate, with whatever its file holds beside it, and its key.
+/// A certificate and its key.
 #[derive(Clone)]
 pub struct Credentials {
-    chain: Vec<X509>,
-    key: PKey<Private>,
+    /// The certificate, and what is sent beside it. A node sends nothing beside it, since its CA issued
+    /// it itself; a stranger may.
+    pub chain: Vec<X509>,
+    pub key: PKey<Private>,
 }
 
 impl Credentials {
-    pub fn from_files(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
-        let read = |path: &Path| {
-            std::fs::read(path).map_err(|reason| TlsError::File { path: path.display().to_string(), reason })
-        };
-        Self::from_pem(&read(certificate)?, &read(key)?)
-    }
-
-    pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Self, TlsError> {
-        let chain = X509::stack_from_pem(certificate).map_err(TlsError::Certificate)?;
-        let key = PKey::private_key_from_pem(key).map_err(TlsError::Key)?;
-        let leaf = chain.first().ok_or(TlsError::NoCertificate)?;
-        if !leaf.public_key().map_err(TlsError::Certificate)?.public_eq(&key) {
-            return Err(TlsError::OtherKey);
-        }
-        Ok(Self { chain, key })
-    }
-
     fn install(&self, context: &mut SslContextBuilder) -> Result<(), ErrorStack> {
-        let (leaf, above) = self.chain.split_first().ok_or_else(ErrorStack::get)?;
-        context.set_certificate(leaf)?;
-        above.iter().try_for_each(|certificate| context.add_extra_chain_cert(certificate.clone()))?;
+        let (own, beside) = self.chain.split_first().ok_or_else(ErrorStack::get)?;
+        context.set_certificate(own)?;
+        beside.iter().try_for_each(|certificate| context.add_extra_chain_cert(certificate.clone()))?;
         context.set_private_key(&self.key)
     }
 }

@@ -82,7 +82,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let health_socket = bind("health_listen", settings.health_listen)?;
 
     let (registry, metrics) = (Arc::new(genesis.registry()), Arc::new(Metrics::new()));
-    let credentials = Credentials::from_files(&tls.certificate_path, &tls.key_path)?;
+    let credentials = Credentials { chain: vec![tls.certificate], key: tls.key };
     let [network_arbiter, mempool_arbiter, consensus_arbiter] = [Arbiter::new(), Arbiter::new(), Arbiter::new()];
     // These two wait for the disk, and nobody else with them.
     let [signer_arbiter, store_arbiter] = [Arbiter::new(), Arbiter::new()];

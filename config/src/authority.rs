@@ -108,6 +108,8 @@ pub enum CaFault {
     NotMarked,
     #[error("has the key of {0}'s ca")]
     KeyOf(Name),
+    #[error("has the same subject as {0}'s ca, so that TLS could not tell whose certificates are whose")]
+    SubjectOf(Name),
     #[error("cannot be used: {0}")]
     Openssl(#[from] ErrorStack),
 }
@@ -120,12 +122,15 @@ pub struct Authority {
 impl Authority {
     /// Of a genesis' or registry's organisations.
     pub fn new<'a>(organisations: impl IntoIterator<Item = &'a Organisation>) -> Result<Self, BadCa> {
-        let (mut cas, mut owners) = (BTreeMap::new(), BTreeMap::new());
+        let (mut cas, mut owners, mut subjects) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for Organisation { name, ca } in organisations {
             let wrong = |fault| BadCa { organisation: name.clone(), fault };
             let ca = Ca::read(ca).map_err(wrong)?;
             if let Some(other) = owners.insert(ca.key().map_err(wrong)?, name.clone()) {
                 return Err(wrong(CaFault::KeyOf(other)));
+            }
+            if let Some(other) = subjects.insert(ca.subject().map_err(wrong)?, name.clone()) {
+                return Err(wrong(CaFault::SubjectOf(other)));
             }
             cas.insert(name.clone(), ca);
         }
@@ -197,8 +202,9 @@ impl Ca {
         let mut certificates = X509::stack_from_pem(pem.as_bytes()).unwrap_or_default();
         let count = certificates.len();
         let (Some(certificate), 1) = (certificates.pop(), count) else { return Err(CaFault::Count(count)) };
-        let self_signed = certificate.public_key().is_ok_and(|key| certificate.verify(&key).unwrap_or(false));
-        if !self_signed {
+        let signed = certificate.public_key().is_ok_and(|key| certificate.verify(&key).unwrap_or(false));
+        let named = certificate.issuer_name().to_der()? == certificate.subject_name().to_der()?;
+        if !(signed && named) {
             return Err(CaFault::NotSelfSigned);
         }
         if !marked_as_ca(&certificate.to_der()?) {
@@ -207,6 +213,10 @@ impl Ca {
         let (server, client) = (X509PurposeId::SSL_SERVER, X509PurposeId::SSL_CLIENT);
         let (server, client) = (store_for(&certificate, server)?, store_for(&certificate, client)?);
         Ok(Self { certificate, server, client })
+    }
+
+    fn subject(&self) -> Result<Vec<u8>, CaFault> {
+        Ok(self.certificate.subject_name().to_der()?)
     }
 
     fn key(&self) -> Result<Vec<u8>, CaFault> {

@@ -10,7 +10,7 @@ use std::{
 
 use actix_tls::accept::openssl::TlsStream;
 use actix_web::{
-    Error, FromRequest, HttpMessage, HttpRequest, ResponseError,
+    Error, FromRequest, HttpMessage, HttpRequest,
     body::{BoxBody, MessageBody},
     dev::{Extensions, Payload, ServiceRequest, ServiceResponse},
     middleware::Next,
@@ -20,7 +20,10 @@ use actix_web::{
 use minidlt_protocol::{registry::Role, types::Identity};
 use openssl::ssl::SslRef;
 
-use super::{Api, State, problem::Problem};
+use super::{
+    Api, State,
+    problem::{Problem, turn_away},
+};
 use crate::tls::TlsRefusal;
 
 /// Kept with a connection: who is at its other end.
@@ -69,7 +72,7 @@ pub async fn members_only(
             request.extensions_mut().insert(Arc::new(Caller { identity, roles }));
             next.call(request).await.map(ServiceResponse::map_into_boxed_body)
         }
-        Err(reason) => Ok(request.into_response(Problem::forbidden(reason.to_string()).error_response())),
+        Err(reason) => Ok(turn_away(&state, request, &Problem::forbidden(reason.to_string()))),
     }
 }
 

@@ -1,5 +1,9 @@
 //! Connections: no source may have more than its share of those that the API serves at once. Without
 //! that, one host could hold all of them open, and nobody else would ever come as far as a request.
+//!
+//! The share is counted after the TLS handshake, since nothing is told of a connection before. What
+//! connects and says nothing is closed when the time for the handshake is over; against a host that
+//! does so by the thousand a firewall is needed.
 
 use std::{
     any::Any,

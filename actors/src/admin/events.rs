@@ -13,6 +13,7 @@
 use std::{
     collections::VecDeque,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -31,7 +32,7 @@ use minidlt_protocol::{
 use serde::Deserialize;
 use serde_json::json;
 use tokio::{
-    sync::{Mutex, watch},
+    sync::{Mutex, Semaphore, watch},
     time::timeout,
 };
 
@@ -137,7 +138,8 @@ pub async fn get(
     let response = response.map_body(|_, inner| Observed { inner, asked }).map_into_boxed_body();
     // Without a height, the stream begins with the next block after this very moment.
     let next = query.from.unwrap_or_else(|| state.api.ledger.head().height.next());
-    let stream = Stream { state, session, taken, next, view: query.view };
+    let turns = state.replays.of(&caller.identity);
+    let stream = Stream { state, session, taken, next, view: query.view, turns };
     actix_web::rt::spawn(async move {
         let _place = place;
         stream.run(incoming).await;
@@ -206,6 +208,8 @@ struct Stream {
     taken: watch::Receiver<()>,
     next: Height,
     view: View,
+    /// Its caller's turns to send old blocks.
+    turns: Arc<Semaphore>,
 }
 
 impl Stream {
@@ -255,9 +259,9 @@ impl Stream {
     }
 
     async fn send_next(&mut self) -> Result<(), End> {
-        let state = self.state.clone();
+        let (state, turns) = (self.state.clone(), self.turns.clone());
         let _turn = match is_old(&state, self.next) {
-            true => Some(state.replays.acquire().await.map_err(|_| End::Stopping)?),
+            true => Some(state.replays.turn(&turns).await.ok_or(End::Stopping)?),
             false => None,
         };
         let frame = state.frames.get(&state, self.next, self.view).await.map_err(|problem| {

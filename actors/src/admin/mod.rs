@@ -24,6 +24,7 @@ mod openapi;
 mod prepare;
 mod problem;
 mod registry;
+mod replays;
 mod routes;
 mod shares;
 mod status;
@@ -53,6 +54,7 @@ use self::{
     events::Frames,
     limits::{CONNECTION_WINDOW_BYTES, PREPARATIONS, PREPARATIONS_A_CALLER, REFUSALS, REPLAYS, STREAM_WINDOW_BYTES},
     problem::Problem,
+    replays::Replays,
     shares::Bound,
 };
 pub use self::{ledger::Ledger, limits::Limits};
@@ -132,8 +134,7 @@ struct State {
     /// Requests that wait for a commit.
     waiters: Bound,
     subscribers: Bound,
-    /// Frames of old blocks.
-    replays: Semaphore,
+    replays: Replays,
     /// A place here goes with the work, and not with the request, whose caller may hang up.
     verifying: Arc<Semaphore>,
     preparing: Arc<Semaphore>,
@@ -159,7 +160,7 @@ impl State {
             answers: Bound::new(answers_bytes / 1024),
             waiters: Bound::new(waiters),
             subscribers: Bound::new(subscribers),
-            replays: Semaphore::new(REPLAYS),
+            replays: Replays::new(REPLAYS),
             verifying: Arc::new(Semaphore::new(1)),
             preparing: Arc::new(Semaphore::new(PREPARATIONS)),
             preparing_callers: Shares::new(PREPARATIONS_A_CALLER),

@@ -224,29 +224,26 @@ impl From<ReadError> for Problem {
     }
 }
 
-/// The outermost layer: bounds the requests under way until their answers are taken, turns every
-/// error without a problem into one, and counts them by kind.
+/// The outermost layer: turns every error without a problem into one, and counts them by kind.
 pub async fn finish(
     state: web::Data<State>,
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let Ok(place) = state.requests.whole.clone().try_acquire_owned() else { return Ok(refuse(&state, request)) };
     let response = next.call(request).await?.map_into_boxed_body();
-    Ok(until_sent(counted(&state, response), place))
+    Ok(counted(&state, response))
 }
 
-/// Says that the node has as many requests as it serves. The caller decides how long it takes to
-/// read that, over HTTP/2 for any number of them, so only some of these answers have a body.
-fn refuse(state: &State, request: ServiceRequest) -> ServiceResponse {
-    let limit = state.requests.most;
-    let problem = Problem::too_many_requests(format!("{limit} requests are under way, the most this node serves"));
-    let Ok(place) = state.refusals.clone().try_acquire_owned() else {
-        let mut bare = problem.error_response().set_body(BoxBody::new(()));
-        bare.headers_mut().remove(header::CONTENT_TYPE);
-        return counted(state, request.into_response(bare));
-    };
-    until_sent(counted(state, request.into_response(problem.error_response())), place)
+/// Refuses a request that has no place among those under way. The caller decides how long it takes
+/// to read that, over HTTP/2 for any number of them, so only some of these answers have a body.
+pub fn turn_away(state: &State, request: ServiceRequest, problem: &Problem) -> ServiceResponse {
+    let answer = problem.error_response();
+    if let Ok(place) = state.refusals.clone().try_acquire_owned() {
+        return until_sent(request.into_response(answer), place);
+    }
+    let mut bare = answer.set_body(BoxBody::new(()));
+    bare.headers_mut().remove(header::CONTENT_TYPE);
+    request.into_response(bare)
 }
 
 fn counted(state: &State, response: ServiceResponse) -> ServiceResponse {

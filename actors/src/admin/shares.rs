@@ -22,7 +22,12 @@ use actix_web::{
 use minidlt_protocol::types::Identity;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{State, auth::By, limits::SMALL_ANSWER_BYTES, problem::Problem};
+use super::{
+    State,
+    auth::By,
+    limits::SMALL_ANSWER_BYTES,
+    problem::{Problem, turn_away},
+};
 use crate::shares::{InUse, Shares, share_of};
 
 /// A bound on the whole of something, and on each caller's share of it.
@@ -61,20 +66,43 @@ impl Bound {
     }
 }
 
-/// Lets a caller have its share of the requests under way, and of the room for answers. The whole of
-/// the requests is bounded further out, where nobody knows yet who calls.
+/// Room for an answer, taken before anything was done that the answer tells of: with the answer.
+pub struct Reserved(Place);
+
+/// Takes room for an answer of about so many bytes.
+pub fn reserve(state: &State, caller: &Identity, bytes: usize) -> Result<Option<Reserved>, Problem> {
+    Ok(room_for(state, caller, BodySize::Sized(bytes as u64))?.map(Reserved))
+}
+
+/// Lets a caller have its share of the requests under way, and of the room for answers.
 pub async fn within_share(
     state: web::Data<State>,
     By(caller): By,
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let requests = &state.requests.callers;
-    let Some(place) = requests.take(&caller.identity, 1) else {
-        let problem = Problem::caller_share_full(&caller.identity, format_args!("{} requests", requests.share()));
-        return Ok(request.into_response(problem.error_response()));
+    let requests = &state.requests;
+    let place = match requests.take(&caller.identity, 1) {
+        Ok(place) => place,
+        Err(full) => {
+            let problem = match full {
+                Full::Whole => Problem::too_many_requests(format!(
+                    "{} requests are under way, the most this node serves",
+                    requests.most
+                )),
+                Full::Share => {
+                    let share = requests.callers.share();
+                    Problem::caller_share_full(&caller.identity, format_args!("{share} requests"))
+                }
+            };
+            return Ok(turn_away(&state, request, &problem));
+        }
     };
-    let response = next.call(request).await?.map_into_boxed_body();
+    let mut response = next.call(request).await?.map_into_boxed_body();
+    let reserved = response.response_mut().extensions_mut().remove::<Reserved>();
+    if let Some(Reserved(room)) = reserved {
+        return Ok(until_sent(response, (place, room)));
+    }
     let size = response.response().body().size();
     Ok(match room_for(&state, &caller.identity, size) {
         Ok(room) => until_sent(response, (place, room)),

@@ -28,7 +28,7 @@ use super::{
     body,
     limits::WAITED_TRANSACTIONS,
     problem::Problem,
-    shares::{Full, Place},
+    shares::{self, Full, Place},
     transactions,
     wait::{self, WaitQuery},
 };
@@ -72,22 +72,31 @@ pub async fn post(
         return Err(Problem::unsupported_media_type(&content_type, ACCEPTED));
     }
     let most = if time.is_some() { limits.batch.min(WAITED_TRANSACTIONS) } else { limits.batch };
-    let submitted = {
+    let (submitted, room) = {
         let body = body::read(&state, &caller.identity, &request, payload, limits.body_bytes).await?;
         let items: Vec<Item> = match content_type.as_str() {
             "application/json" => vec![Ok(from_json(&body.bytes)?)],
             "application/cbor" => vec![Ok(body.bytes.to_vec().into())],
             _ => split(&body.bytes, most)?,
         };
+        // Before anything is taken: what was taken must not be answered with a refusal.
+        let room = shares::reserve(&state, &caller.identity, items.len() * ANSWERED_BYTES)?;
         // The body keeps its room until the mempool has answered, and no longer: not while a commit
         // is waited for.
-        submit(&state, items).await?
+        (submit(&state, items).await?, room)
     };
-    match content_type.as_str() {
-        "application/cbor-seq" => many(&state, submitted, time).await,
-        _ => one(&state, submitted, time).await,
+    let mut response = match content_type.as_str() {
+        "application/cbor-seq" => many(&state, submitted, time).await?,
+        _ => one(&state, submitted, time).await?,
+    };
+    if let Some(room) = room {
+        response.extensions_mut().insert(room);
     }
+    Ok(response)
 }
+
+/// Room for the answer about one transaction: a problem has some 300 bytes.
+const ANSWERED_BYTES: usize = 384;
 
 fn place_to_wait(state: &State, caller: &Identity) -> Result<Place, Problem> {
     let waiters = &state.waiters;

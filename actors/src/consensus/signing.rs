@@ -1,13 +1,13 @@
 //! The way to the Signer, who holds the key and the log of the height.
 //!
-//! The core needs a signature before it can go on, so asking for one waits. The Signer waits for
-//! nobody but the disk, so the wait ends. All else gathers here while the core's outputs are carried
+//! The core needs a signature before it can go on, so asking for one waits. The Signer waits for the
+//! disk and for a place in the Listener's mailbox, and the Listener for nobody, so the wait ends. All else gathers here while the core's outputs are carried
 //! out, and goes in one message: what is logged before a publication is on disk before it leaves.
 //! What is logged alone waits for the next signature or publication, since nobody knows of it yet.
 
 use std::{mem::take, sync::Arc};
 
-use actix::{Message, Recipient};
+use actix::{MailboxError, Message, Recipient, dev::SendError};
 use futures_executor::block_on;
 use minidlt_protocol::{
     block::{Block, CompactBlock, SharedTransaction},
@@ -20,12 +20,16 @@ use minidlt_protocol::{
     vote::{Proposal, Vote},
 };
 use serde::{Deserialize, Serialize};
+use tokio::task::unconstrained;
 
 use super::bodies::{Bodies, Body};
 use crate::{
     fatal,
     messages::signer::{Entries, Publish, SignProposal, SignVote, Stamp},
 };
+
+/// What gathers for the log before it is handed over unasked, in bytes.
+const GATHERED_BYTES: usize = 1 << 20;
 
 /// The core's part of a height's log.
 pub type Log = Vec<LogEntry>;
@@ -88,53 +92,74 @@ pub struct SignerDesk {
     links: SignerLinks,
     /// Not handed over yet.
     log: Entries,
+    gathered_bytes: usize,
     stamps: Vec<Stamp>,
 }
 
 impl SignerDesk {
     pub fn new(links: SignerLinks) -> Self {
-        Self { links, log: Entries::default(), stamps: Vec::new() }
+        Self { links, log: Entries::default(), gathered_bytes: 0, stamps: Vec::new() }
     }
 
     pub fn append(&mut self, height: Height, record: &LogRecord) {
         // What was logged of an earlier height and led to nothing is not missed.
         if self.log.height != height {
-            self.log = Entries { height, entries: Vec::new() };
+            (self.log, self.gathered_bytes) = (Entries { height, entries: Vec::new() }, 0);
         }
-        self.log.entries.push(codec::encode(record));
+        let entry = codec::encode(record);
+        self.gathered_bytes += entry.len();
+        self.log.entries.push(entry);
+        if self.gathered_bytes > GATHERED_BYTES {
+            self.hand_over();
+        }
     }
 
     pub fn publish(&mut self, stamp: Stamp) {
         self.stamps.push(stamp);
     }
 
-    /// Hands over what is to be published. It is bounded by the pace of rounds, a few messages each,
-    /// far below what the Signer's mailbox takes; and each signature waits for all of it.
+    /// Hands over what is to be published, and what goes before it.
     pub fn flush(&mut self) {
-        if self.stamps.is_empty() {
-            return;
+        if !self.stamps.is_empty() {
+            self.hand_over();
         }
-        let publish = Publish { before: take(&mut self.log), stamps: take(&mut self.stamps) };
-        if let Err(error) = self.links.publish.try_send(publish) {
-            fatal::stop(format!("the signer is gone: {error}"));
-        }
+    }
+
+    /// Waits only where the Signer's mailbox is full.
+    fn hand_over(&mut self) {
+        let publish = Publish { before: self.take_log(), stamps: take(&mut self.stamps) };
+        let sent = match self.links.publish.try_send(publish) {
+            Err(SendError::Full(publish)) => block_on(unconstrained(self.links.publish.send(publish))),
+            Err(SendError::Closed(_)) => Err(MailboxError::Closed),
+            Ok(()) => Ok(()),
+        };
+        sent.unwrap_or_else(|error| fatal::stop(format!("the signer is gone: {error}")));
+    }
+
+    fn take_log(&mut self) -> Entries {
+        self.gathered_bytes = 0;
+        take(&mut self.log)
     }
 }
 
-/// Waits for a signature.
+/// Waits for a signature. Unconstrained: a task whose budget of the runtime is spent would put off
+/// its waking to a runtime that this very wait keeps from running.
 fn ask<M>(signer: &Recipient<M>, request: M) -> Option<Signature>
 where
     M: Message<Result = Option<Signature>> + Send + 'static,
 {
-    block_on(signer.send(request)).unwrap_or_else(|error| fatal::stop(format!("the signer is gone: {error}")))
+    block_on(unconstrained(signer.send(request)))
+        .unwrap_or_else(|error| fatal::stop(format!("the signer is gone: {error}")))
 }
 
 impl consensus::Signer for SignerDesk {
     fn sign_vote(&mut self, vote: &Vote) -> Option<Signature> {
-        ask(&self.links.vote, SignVote { before: take(&mut self.log), vote: vote.clone() })
+        let before = self.take_log();
+        ask(&self.links.vote, SignVote { before, vote: vote.clone() })
     }
 
     fn sign_proposal(&mut self, proposal: &Proposal) -> Option<Signature> {
-        ask(&self.links.proposal, SignProposal { before: take(&mut self.log), proposal: proposal.clone() })
+        let before = self.take_log();
+        ask(&self.links.proposal, SignProposal { before, proposal: proposal.clone() })
     }
 }

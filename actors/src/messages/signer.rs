@@ -37,7 +37,8 @@ pub struct SignProposal {
     pub proposal: Proposal,
 }
 
-/// Stamps these and sends them, once everything appended or signed so far is on disk.
+/// Appends, then stamps and sends. Nothing is sent where what was to be appended is of a height that
+/// is done.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct Publish {
@@ -45,7 +46,8 @@ pub struct Publish {
     pub stamps: Vec<Stamp>,
 }
 
-/// Stamps a content and sends it without waiting for the disk: whatever is not a vote or a proposal.
+/// Stamps a content and sends it; one about consensus once everything appended or signed so far is on
+/// disk, all else without waiting for that.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct Stamp {

@@ -101,6 +101,8 @@ mod tests {
 
     use minidlt_protocol::{codec::CodecError, consensus::WireError, crypto::CryptoError, types::Timestamp};
 
+    use minidlt_config::authority::Purpose;
+
     use super::*;
 
     fn somebody() -> Identity {
@@ -143,6 +145,10 @@ mod tests {
             Ended::UntrustedCertificate("expired".into()),
             Ended::Tls("cut off".into()),
             TlsRefusal::NoCertificate.into(),
+            TlsRefusal::Subject("CN").into(),
+            TlsRefusal::UnknownOrganisation(somebody().organisation).into(),
+            TlsRefusal::OtherAuthority { identity: somebody(), purpose: Purpose::Client, reason: "expired".into() }
+                .into(),
             TlsRefusal::NotANode(somebody()).into(),
             Ended::OtherNode { expected: somebody(), found: somebody() },
             Ended::WrongSide(somebody()),

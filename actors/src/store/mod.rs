@@ -2,15 +2,13 @@
 //!
 //! ```text
 //! Consensus ──Commit──▶ Store ──one synced WriteBatch──▶ RocksDB ◀──point reads── Reader, cloned freely
-//!     ▲                  │  ├──▶ watch: the new head                               ▲   (API, Sync, Mempool)
-//!     └────Committed─────┘  └──▶ Recipient<Committed>, told if they have room ─────┘   (Events)
+//!     ▲                  │  └──▶ watch: the new head ──────────────────────────────▲   (API, Sync, Mempool)
+//!     └────Committed─────┘
 //! ```
 //!
 //! Who must not miss a block: the reply to [`Commit`] cannot be dropped, so it is by this reply
 //! that Consensus learns of the commit, and Consensus hands it on to the Mempool before anything
-//! else. The recipients given at construction are told with `try_send`: one whose mailbox is full
-//! misses it, which is logged; it can see the gap in the heights and read the rest with
-//! [`Reader::blocks`](reader::Reader::blocks).
+//! else. Event streams and waiting requests watch the head, and read what is up to there.
 //!
 //! A store that cannot write does not answer: it stops the process, since a node that goes on
 //! without its ledger could only break promises.

@@ -77,7 +77,7 @@ impl Paper {
 
     /// As a node uses it.
     pub fn credentials(&self) -> Credentials {
-        Credentials::from_pem(self.pem().as_bytes(), &self.key.private_key_to_pem_pkcs8().unwrap()).unwrap()
+        Credentials { chain: vec![self.certificate.clone()], key: self.key.clone() }
     }
 
     fn pem(&self) -> String {

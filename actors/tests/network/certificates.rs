@@ -47,11 +47,8 @@ impl Ca {
         let mut builder = builder(common_name, organisation, &key);
         builder.set_issuer_name(self.certificate.subject_name()).unwrap();
         builder.sign(&self.key, MessageDigest::sha256()).unwrap();
-        let mut chain = builder.build().to_pem().unwrap();
-        if self.intermediate {
-            chain.extend(self.certificate.to_pem().unwrap());
-        }
-        Credentials::from_pem(&chain, &key.private_key_to_pem_pkcs8().unwrap()).unwrap()
+        let above = self.intermediate.then(|| self.certificate.clone());
+        Credentials { chain: [builder.build()].into_iter().chain(above).collect(), key }
     }
 }
 

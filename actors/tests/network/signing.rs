@@ -1,6 +1,9 @@
 //! The Signer: never two votes where one is allowed, not after a restart either.
 
-use std::cell::Cell;
+use std::{
+    cell::Cell,
+    path::{Path, PathBuf},
+};
 
 use actix::{Actor, Addr, Context, Handler};
 use minidlt_actors::{
@@ -11,10 +14,11 @@ use minidlt_actors::{
     signer::Signer,
 };
 use minidlt_protocol::{
+    consensus::Wire,
     crypto::Signature,
-    message::{Content, Recipient},
+    message::{ConsensusContent, Content, Recipient},
     types::{Hash, Height, Round},
-    vote::{Phase, Proposal, Vote},
+    vote::{Phase, Proposal, SignedVote, Vote},
 };
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -23,7 +27,11 @@ use crate::cluster::{identity, key};
 
 const NETWORK: Hash = Hash::from_bytes([9; 32]);
 
-struct Outbox(mpsc::UnboundedSender<Outgoing>);
+/// Keeps, with each message that leaves, what the disk held at that very moment.
+struct Outbox {
+    directory: PathBuf,
+    sent: mpsc::UnboundedSender<(Outgoing, TempDir)>,
+}
 
 impl Actor for Outbox {
     type Context = Context<Self>;
@@ -32,22 +40,33 @@ impl Actor for Outbox {
 impl Handler<Outgoing> for Outbox {
     type Result = ();
     fn handle(&mut self, outgoing: Outgoing, _: &mut Self::Context) {
-        self.0.send(outgoing).unwrap();
+        self.sent.send((outgoing, copy(&self.directory))).unwrap();
     }
 }
 
 struct Desk {
     signer: Addr<Signer>,
-    sent: mpsc::UnboundedReceiver<Outgoing>,
+    sent: mpsc::UnboundedReceiver<(Outgoing, TempDir)>,
     directory: TempDir,
+    /// What was on disk when the last message left.
+    as_sent: Option<TempDir>,
     logged: Cell<Entries>,
 }
 
 fn open(directory: TempDir) -> Desk {
     let (sender, sent) = mpsc::unbounded_channel();
-    let outgoing = Outbox(sender).start().recipient();
+    let outgoing = Outbox { directory: directory.path().into(), sent: sender }.start().recipient();
     let signer = Signer::open(identity(0), NETWORK, key(0), directory.path(), outgoing).unwrap().start();
-    Desk { signer, sent, directory, logged: Cell::default() }
+    Desk { signer, sent, directory, as_sent: None, logged: Cell::default() }
+}
+
+fn copy(directory: &Path) -> TempDir {
+    let copy = TempDir::new().unwrap();
+    for file in std::fs::read_dir(directory).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+    }
+    copy
 }
 
 impl Desk {
@@ -71,10 +90,15 @@ impl Desk {
 
     /// Sends something that must not leave before all of the above is on disk.
     async fn publish(&mut self) {
-        let stamp = Stamp { recipient: Recipient::All, class: Class::Vote, content: Content::Text("a vote".into()) };
+        let vote = Vote { phase: Phase::Prevote, height: Height::new(1), round: Round::new(0), block: None };
+        let signed = SignedVote { voter: identity(0), signature: key(0).sign(&vote.digest(&NETWORK)), vote };
+        let content = Content::Consensus(ConsensusContent::Wire(Wire::Vote(signed)));
+        let stamp = Stamp { recipient: Recipient::All, class: Class::Vote, content };
         let publish = Publish { before: self.logged.take(), stamps: vec![stamp] };
         self.signer.send(publish).await.unwrap();
-        assert_eq!(self.sent.recv().await.unwrap().class, Class::Vote);
+        let (outgoing, as_sent) = self.sent.recv().await.unwrap();
+        assert_eq!(outgoing.class, Class::Vote);
+        self.as_sent = Some(as_sent);
     }
 
     async fn read_log(&self, height: u64) -> Vec<String> {
@@ -82,14 +106,9 @@ impl Desk {
         entries.into_iter().map(|entry| String::from_utf8(entry).unwrap()).collect()
     }
 
-    /// Another, on a copy of the files as they are now: as after a crash.
+    /// Another, on the files as they were when the last message left: as after a crash right then.
     fn restart(self) -> Self {
-        let copy = TempDir::new().unwrap();
-        for file in std::fs::read_dir(self.directory.path()).unwrap() {
-            let file = file.unwrap();
-            std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
-        }
-        open(copy)
+        open(self.as_sent.unwrap_or_else(|| copy(self.directory.path())))
     }
 }
 

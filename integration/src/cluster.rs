@@ -1,0 +1,242 @@
+//! A network's directory and its nodes, each a real process.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use minidlt_protocol::genesis::Genesis;
+use tempfile::TempDir;
+
+use crate::{
+    http::curl,
+    process::{ended, program, run, signal, until},
+};
+
+/// Ports are taken from here on, and below those that systems give to outgoing connections: such a
+/// one could hold a port that a node, started again, needs.
+const FIRST_PORT: u16 = 21_000;
+const LAST_PORT: u16 = 32_000;
+/// How far the ports of two nodes lie apart, and how many of them a node uses.
+const PORTS_A_NODE: u16 = 10;
+const PORTS_USED: u16 = 3;
+
+/// How the nodes decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    Bft,
+    FullConsent,
+}
+
+impl Mode {
+    fn flag(self) -> &'static str {
+        match self {
+            Self::Bft => "bft",
+            Self::FullConsent => "full-consent",
+        }
+    }
+}
+
+/// A base port with room for so many nodes. Each call moves on, so tests side by side do not meet.
+pub fn free_base_port(nodes: usize) -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let width = PORTS_A_NODE * u16::try_from(nodes).expect("few nodes");
+    let span = u32::from(LAST_PORT - FIRST_PORT);
+    let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    for _ in 0..span / u32::from(PORTS_A_NODE) {
+        // Processes side by side begin at places of their own.
+        let at = (std::process::id() % span * 10 + NEXT.fetch_add(u32::from(width), Ordering::Relaxed)) % span;
+        let base = FIRST_PORT + u16::try_from(at).expect("within the span");
+        let mut used = (base..base + width).filter(|port| (port - base) % PORTS_A_NODE < PORTS_USED);
+        if base + width <= LAST_PORT && used.all(free) {
+            return base;
+        }
+    }
+    panic!("no free ports from {FIRST_PORT} to {LAST_PORT}")
+}
+
+/// A network's directory and its running nodes; all end when this is dropped.
+pub struct Cluster {
+    pub directory: TempDir,
+    pub base_port: u16,
+    nodes: Vec<Option<Child>>,
+}
+
+impl Cluster {
+    /// Makes a network of as many organisations, without starting it.
+    pub fn init(nodes: usize, mode: Mode) -> Self {
+        Self::lay_out(nodes, mode, |_, init| {
+            init.args(["--nodes", &nodes.to_string()]);
+        })
+    }
+
+    /// Makes the network that a network file describes, of as many nodes, without starting it.
+    pub fn init_from(file: &str, nodes: usize, mode: Mode) -> Self {
+        Self::lay_out(nodes, mode, |directory, init| {
+            let path = directory.join("network.yaml");
+            fs::write(&path, file).expect("the network file is written");
+            init.arg("--network").arg(path);
+        })
+    }
+
+    fn lay_out(nodes: usize, mode: Mode, what: impl FnOnce(&Path, &mut Command)) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let base_port = free_base_port(nodes);
+        let mut init = program(&[]);
+        init.args(["init", "--consensus", mode.flag(), "--base-port", &base_port.to_string(), "--dir"]);
+        init.arg(directory.path().join("network"));
+        what(directory.path(), &mut init);
+        run(&mut init);
+        Self { directory, base_port, nodes: (0..nodes).map(|_| None).collect() }
+    }
+
+    /// Makes a network, starts every node and waits until all are ready.
+    pub fn start(nodes: usize, mode: Mode) -> Self {
+        let mut cluster = Self::init(nodes, mode);
+        cluster.start_all();
+        cluster
+    }
+
+    /// Starts every node and waits until all are ready.
+    pub fn start_all(&mut self) {
+        (0..self.size()).for_each(|i| self.start_node(i));
+        (0..self.size()).for_each(|i| self.wait_ready(i));
+    }
+
+    pub fn size(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// The nodes that were started and neither stopped nor killed since.
+    pub fn running(&self) -> Vec<usize> {
+        (0..self.size()).filter(|i| self.nodes[*i].is_some()).collect()
+    }
+
+    /// The network's directory.
+    pub fn network(&self) -> PathBuf {
+        self.directory.path().join("network")
+    }
+
+    pub fn node(&self, i: usize) -> PathBuf {
+        self.network().join(format!("node{i}"))
+    }
+
+    pub fn user(&self, name: &str) -> PathBuf {
+        self.network().join("users").join(name)
+    }
+
+    pub fn genesis(&self) -> Genesis {
+        let text = fs::read_to_string(self.network().join("genesis.yaml")).expect("the genesis file");
+        serde_yaml::from_str(&text).expect("a genesis")
+    }
+
+    pub fn api_port(&self, i: usize) -> u16 {
+        self.base_port + PORTS_A_NODE * i as u16
+    }
+
+    pub fn peers_port(&self, i: usize) -> u16 {
+        self.api_port(i) + 1
+    }
+
+    pub fn health_port(&self, i: usize) -> u16 {
+        self.api_port(i) + 2
+    }
+
+    pub fn api(&self, i: usize) -> String {
+        format!("https://localhost:{}", self.api_port(i))
+    }
+
+    pub fn health(&self, i: usize) -> String {
+        format!("http://127.0.0.1:{}", self.health_port(i))
+    }
+
+    /// What a node has logged, over all its starts.
+    pub fn log(&self, i: usize) -> String {
+        fs::read_to_string(self.node(i).join("node.log")).unwrap_or_default()
+    }
+
+    /// What a node has logged since its log had so many bytes.
+    pub fn log_since(&self, i: usize, bytes: usize) -> String {
+        self.log(i).get(bytes..).unwrap_or_default().to_owned()
+    }
+
+    /// Adds keys to a node's file, for its next start.
+    pub fn configure(&self, i: usize, yaml: &str) {
+        let file = File::options().append(true).open(self.node(i).join("config.yaml"));
+        file.and_then(|mut file| file.write_all(yaml.as_bytes())).expect("the node's file is written");
+    }
+
+    pub fn start_node(&mut self, i: usize) {
+        self.start_node_by(i, &[]);
+    }
+
+    /// Starts a node by the words of a command that becomes it.
+    pub fn start_node_by(&mut self, i: usize, words: &[&str]) {
+        let log = File::options().create(true).append(true).open(self.node(i).join("node.log")).expect("a log file");
+        let errors = log.try_clone().expect("a second handle");
+        let mut command = program(words);
+        command.arg("start").arg(self.node(i)).stdin(Stdio::null()).stdout(log).stderr(errors);
+        self.nodes[i] = Some(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")));
+    }
+
+    pub fn pid(&self, i: usize) -> u32 {
+        self.nodes[i].as_ref().expect("the node runs").id()
+    }
+
+    /// SIGKILL: the node has no say in it.
+    pub fn kill_node(&mut self, i: usize) {
+        let mut child = self.nodes[i].take().expect("the node runs");
+        child.kill().expect("the node can be killed");
+        child.wait().expect("the node ends");
+    }
+
+    /// SIGTERM, and the exit code.
+    pub fn stop_node(&mut self, i: usize) -> i32 {
+        signal("TERM", i64::from(self.pid(i)));
+        self.exit_code(i).unwrap_or(-1)
+    }
+
+    /// Waits until a node ends; its exit code, none where a signal ended it.
+    pub fn exit_code(&mut self, i: usize) -> Option<i32> {
+        let child = self.nodes[i].as_mut().expect("the node was started");
+        let status = ended(child, &format!("node {i}"));
+        self.nodes[i] = None;
+        status.code()
+    }
+
+    pub fn wait_ready(&self, i: usize) {
+        let url = format!("{}/readyz", self.health(i));
+        until(&format!("node {i} is ready"), || {
+            curl(Command::new("curl").args(["--silent", "--fail", &url]), &[]).status.success()
+        });
+    }
+
+    /// The program, with arguments; it need not succeed.
+    pub fn minidlt(&self, arguments: &[&str]) -> Output {
+        let mut command = program(&[]);
+        command.args(arguments).current_dir(self.directory.path()).stdin(Stdio::null());
+        command.output().expect("the program runs")
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for child in self.nodes.iter_mut().flatten() {
+            // It may have ended by itself; either way it is gone after this.
+            let _gone_already = child.kill();
+            let _reaped = child.wait();
+        }
+        if std::thread::panicking() {
+            for i in 0..self.size() {
+                let log = self.log(i);
+                let tail: Vec<&str> = log.lines().rev().take(30).collect();
+                eprintln!("--- end of node {i}'s log");
+                tail.iter().rev().for_each(|line| eprintln!("{line}"));
+            }
+        }
+    }
+}

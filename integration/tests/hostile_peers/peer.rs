@@ -1,0 +1,193 @@
+//! The other end of a connection with a node, in the hands of a test.
+
+use std::{
+    fs,
+    io::{self, Read, Write},
+    net::TcpStream,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use minidlt_integration::{Cluster, PATIENCE, now, secret_key};
+use minidlt_protocol::{
+    codec,
+    crypto::{Domain, SecretKey, digest},
+    message::{Alive, Content, Message, Recipient, SyncContent},
+    types::{Hash, Height, Identity},
+};
+use openssl::{
+    asn1::Asn1Time,
+    bn::BigNum,
+    ec::{EcGroup, EcKey},
+    error::ErrorStack,
+    hash::MessageDigest,
+    nid::Nid,
+    pkey::{PKey, Private},
+    ssl::{Ssl, SslContext, SslMethod, SslRef, SslStream, SslVersion},
+    x509::{X509, X509NameBuilder, extension::ExtendedKeyUsage},
+};
+
+pub type Stream = SslStream<TcpStream>;
+
+/// A certificate and its key.
+pub struct Credentials {
+    certificate: X509,
+    key: PKey<Private>,
+}
+
+impl Credentials {
+    /// Those of the node or user of this directory.
+    pub fn of(directory: &Path) -> Self {
+        let certificate = X509::from_pem(&read(&directory.join("tls.crt"))).expect("a certificate");
+        let key = PKey::private_key_from_pem(&read(&directory.join("tls.key"))).expect("a key");
+        Self { certificate, key }
+    }
+
+    /// What an organisation's own CA issues to a node of this name.
+    pub fn issue(cluster: &Cluster, name: &str, organisation: &str) -> Self {
+        let ca = cluster.network().join("organisations").join(organisation);
+        let issuer = X509::from_pem(&read(&ca.join("ca.crt"))).expect("the CA's certificate");
+        let issuers_key = PKey::private_key_from_pem(&read(&ca.join("ca.key"))).expect("the CA's key");
+        issue(name, organisation, &issuer, &issuers_key).expect("a certificate")
+    }
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn issue(
+    name: &str,
+    organisation: &str,
+    issuer: &X509,
+    issuers_key: &PKey<Private>,
+) -> Result<Credentials, ErrorStack> {
+    let key = PKey::from_ec_key(EcKey::generate(&*EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?)?)?;
+    let mut subject = X509NameBuilder::new()?;
+    subject.append_entry_by_nid(Nid::ORGANIZATIONNAME, organisation)?;
+    subject.append_entry_by_nid(Nid::COMMONNAME, name)?;
+    let subject = subject.build();
+    let (today, tomorrow) = (Asn1Time::days_from_now(0)?, Asn1Time::days_from_now(1)?);
+    let serial = BigNum::from_u32(1)?.to_asn1_integer()?;
+    let mut builder = X509::builder()?;
+    builder.set_version(2)?;
+    builder.set_serial_number(&serial)?;
+    builder.set_subject_name(&subject)?;
+    builder.set_issuer_name(issuer.subject_name())?;
+    builder.set_not_before(&today)?;
+    builder.set_not_after(&tomorrow)?;
+    builder.set_pubkey(&key)?;
+    builder.append_extension(ExtendedKeyUsage::new().server_auth().client_auth().build()?)?;
+    builder.sign(issuers_key, MessageDigest::sha256())?;
+    Ok(Credentials { certificate: builder.build(), key })
+}
+
+/// A connection to this port, on which nothing is said yet.
+pub fn connect(port: u16) -> TcpStream {
+    let stream = TcpStream::connect(("127.0.0.1", port)).expect("the port is open");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time limit");
+    stream
+}
+
+/// A client's end of TLS. What a node thinks of its certificate shows on reading only: TLS 1.3.
+pub fn client(credentials: Option<&Credentials>, newest: SslVersion) -> Ssl {
+    let make = || {
+        let mut context = SslContext::builder(SslMethod::tls())?;
+        context.set_max_proto_version(Some(newest))?;
+        if let Some(Credentials { certificate, key }) = credentials {
+            context.set_certificate(certificate)?;
+            context.set_private_key(key)?;
+        }
+        Ssl::new(&context.build())
+    };
+    make().expect("a client's end")
+}
+
+/// TLS 1.3 with these credentials, which the node takes to be of one of its network.
+pub fn tls(port: u16, credentials: &Credentials) -> Stream {
+    let client = client(Some(credentials), SslVersion::TLS1_3);
+    let mut stream = SslStream::new(client, connect(port)).expect("a stream");
+    stream.connect().expect("TLS stands");
+    stream
+}
+
+/// The first message of a TLS client, which nobody answers.
+pub fn client_hello() -> Vec<u8> {
+    let unanswered = Unanswered(Vec::new());
+    let mut stream = SslStream::new(client(None, SslVersion::TLS1_3), unanswered).expect("a stream");
+    assert!(stream.connect().is_err(), "it waits for an answer");
+    stream.get_ref().0.clone()
+}
+
+/// Keeps what is written to it.
+struct Unanswered(Vec<u8>);
+
+impl Read for Unanswered {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+}
+
+impl Write for Unanswered {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Reads until the node closes the connection; how long it stood since.
+pub fn closed(mut stream: impl Read, since: Instant) -> Duration {
+    let mut sink = [0; 4096];
+    loop {
+        match stream.read(&mut sink) {
+            Ok(0) => return since.elapsed(),
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                panic!("the node did not close the connection")
+            }
+            // A reset closes, and an alert says why.
+            Err(_) => return since.elapsed(),
+        }
+    }
+}
+
+/// The node whose key this is, as it speaks once TLS stands.
+pub struct Voice {
+    me: Identity,
+    to: Identity,
+    key: SecretKey,
+}
+
+impl Voice {
+    /// Of one node of a cluster, to another.
+    pub fn of(cluster: &Cluster, node: usize, to: usize) -> Self {
+        let nodes = cluster.genesis().nodes;
+        let key = secret_key(&cluster.node(node).join("node.key"));
+        Self { me: nodes[node].identity(), to: nodes[to].identity(), key }
+    }
+
+    /// The frame of an `Alive` for this very connection, as of a node of `network` at genesis.
+    pub fn alive(&self, stream: &Stream, network: &Hash) -> Vec<u8> {
+        let binding = Some(binding(stream.ssl(), network));
+        let alive = Alive { network: *network, height: Height::GENESIS, head: Hash::ZERO, binding };
+        let content = Content::Sync(SyncContent::Alive(alive));
+        let to = Recipient::One(self.to.clone());
+        frame(&codec::encode(&Message::stamp(network, self.me.clone(), to, now(), &content, &self.key)))
+    }
+}
+
+/// RFC 9266, as `protocol/README.md` has it: the exporter of this connection, digested.
+fn binding(ssl: &SslRef, network: &Hash) -> Hash {
+    let mut exported = [0; 32];
+    ssl.export_keying_material(&mut exported, "EXPORTER-Channel-Binding", Some(&[])).expect("an exporter");
+    digest(Domain::Alive, network, &[&exported])
+}
+
+/// Its length in four bytes, then the message.
+fn frame(message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).expect("a small message");
+    [&length.to_be_bytes(), message].concat()
+}

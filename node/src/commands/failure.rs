@@ -3,7 +3,7 @@
 //! Errors of the layers below are sorted here. A command's own errors say which they are by the
 //! constructor they go through.
 
-use std::{error::Error, fmt, io, process::ExitCode};
+use std::{error::Error, fmt, io};
 
 use minidlt_actors::wiring::StartError;
 use minidlt_config::ConfigError;
@@ -57,11 +57,11 @@ impl Failure {
     }
 
     /// Says it in one line on standard error, and what the shell is to be told.
-    pub fn tell(&self) -> ExitCode {
+    pub fn tell(&self) -> u8 {
         if self.end != End::NobodyReads {
             eprintln!("minidlt: {self}");
         }
-        ExitCode::from(self.code())
+        self.code()
     }
 
     fn code(&self) -> u8 {

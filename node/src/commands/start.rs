@@ -9,7 +9,7 @@ use std::{
 use actix_rt::System;
 use clap::Args;
 use log::{LevelFilter, info, warn};
-use minidlt_actors::wiring;
+use minidlt_actors::{fatal, wiring};
 use minidlt_config::Settings;
 
 use super::{Failure, flags::NodeFlags};
@@ -31,7 +31,10 @@ impl Start {
         log_to_stderr(settings.log_level);
         abort_on_panic();
         settings.warnings.iter().for_each(|warning| warn!("{warning}"));
-        System::new().block_on(serve(settings))
+        fatal::exit(match System::new().block_on(serve(settings)) {
+            Ok(()) => 0,
+            Err(failure) => failure.tell(),
+        })
     }
 }
 

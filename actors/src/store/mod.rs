@@ -14,6 +14,7 @@
 //! without its ledger could only break promises.
 
 mod database;
+mod manifest;
 mod open;
 pub mod reader;
 mod receipts;

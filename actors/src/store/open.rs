@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 use super::{
     database::{Database, handle},
+    manifest,
     reader::Reader,
     schema::{self, Family, SCHEMA, height_key, meta, seal, unseal},
     writer::{Writer, put_state, synced},
@@ -126,12 +127,12 @@ fn prepare(directory: &Path) -> Result<File, OpenError> {
     }
 }
 
-/// Tables without the file that lists them are a damaged ledger, which RocksDB would take for an
-/// empty one and clear away. A process killed while making a ledger leaves no tables.
+/// The files that RocksDB begins with. Tables without the one that lists them are a damaged ledger,
+/// which RocksDB would take for an empty one and clear away. A process killed while making a ledger leaves no tables.
 fn check_current(directory: &Path) -> Result<(), OpenError> {
     let unreadable = |reason: String| OpenError::Unreadable { path: directory.to_owned(), reason };
     if directory.join(CURRENT_FILE).exists() {
-        return Ok(());
+        return manifest::check(directory, CURRENT_FILE).map_err(unreadable);
     }
     for entry in fs::read_dir(directory).map_err(|error| unreadable(error.to_string()))? {
         let entry = entry.map_err(|error| unreadable(error.to_string()))?;

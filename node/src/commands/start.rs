@@ -60,6 +60,9 @@ fn log_to_stderr(level: LevelFilter) {
     env_logger::Builder::new()
         .filter_level(LevelFilter::Trace)
         .filter_module("arc_malachitebft", LevelFilter::Warn)
+        // It warns of bad signatures of this node's own votes when it replays those that are yet to be
+        // signed; those of others are checked before it hears of them.
+        .filter_module("arc_malachitebft_core_consensus::handle::vote", LevelFilter::Error)
         .filter_module("informalsystems_malachitebft", LevelFilter::Warn)
         .filter_module("actix_server", LevelFilter::Warn)
         .filter_module("actix_http", LevelFilter::Warn)

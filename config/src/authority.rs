@@ -311,6 +311,14 @@ mod tests {
     }
 
     #[test]
+    fn two_cas_of_one_subject_are_refused_as_tls_could_not_tell_them_apart() {
+        let [one, twin] = ["Org01", "Org01"].map(fixture::Authority::new);
+        let both = Authority::new(&[organisation("Org01", &one), organisation("Org02", &twin)]);
+        let bad = both.err().map(|bad| bad.to_string()).unwrap_or_default();
+        assert!(bad.starts_with("organisations: Org02: ca has the same subject as Org01's ca"), "{bad}");
+    }
+
+    #[test]
     fn a_certificate_is_good_for_what_it_was_issued_for_alone() {
         let ca = fixture::Authority::new("Org01");
         let authority = Authority::new(&[organisation("Org01", &ca)]).unwrap();

@@ -56,6 +56,33 @@ async fn of_requests() {
     assert_eq!(node.get(TRADER, "/v1/users").await.status, 200, "it was given back");
 }
 
+/// Over HTTP/2 a caller may ask as often as it likes on one connection, and read no answer.
+#[actix_web::test]
+async fn of_requests_whose_answers_are_never_read() {
+    let node = Node::with(Limits { requests: 8, ..Limits::default() });
+    let mut connector = node.connector(Some(&node.network.paper(TRADER, "Org01")));
+    connector.set_alpn_protos(b"\x02h2").unwrap();
+    let ssl = connector.build().configure().unwrap().into_ssl("localhost").unwrap();
+    let tcp = tokio::net::TcpStream::connect(node.running.address).await.unwrap();
+    let mut tls = tokio_openssl::SslStream::new(ssl, tcp).unwrap();
+    std::pin::Pin::new(&mut tls).connect().await.unwrap();
+    // Heads of answers come, and not a byte of their bodies is taken.
+    let taking_nothing = h2::client::Builder::new().initial_window_size(0).handshake::<_, actix_web::web::Bytes>(tls);
+    let (mut requests, connection) = taking_nothing.await.unwrap();
+    let connection = actix_web::rt::spawn(connection);
+    let mut unread = Vec::new();
+    for _ in 0..40 {
+        requests = requests.ready().await.unwrap();
+        let request = http::Request::get("https://localhost/v1/users").body(()).unwrap();
+        let (answer, _) = requests.send_request(request, true).unwrap();
+        unread.push(answer.await.unwrap());
+    }
+    let refused = unread.iter().filter(|answer| answer.status() == http::StatusCode::TOO_MANY_REQUESTS).count();
+    assert_eq!(refused, 40 - 2, "a quarter of eight are served");
+    assert_eq!(node.get(ADMIN, "/v1/users").await.status, 200, "others have their places");
+    connection.abort();
+}
+
 #[actix_web::test]
 async fn of_waiting_for_commits() {
     let node = Node::with(Limits { waiters: 4, ..Limits::default() });

@@ -21,7 +21,7 @@
 //! | `max_wait` | 60 s | the longest such wait: 400 |
 //! | `subscribers` ¼ | 256 | event streams: 503, also beyond a share |
 //! | `frame_time` | 10 s | for a subscriber to take one frame, or a ping: closed with 1008 |
-//! | [`REPLAYS`] | 16 | frames of old blocks in memory, each a stream's own; other streams wait |
+//! | [`REPLAYS`] | 16, a caller ¼ | frames of old blocks in memory, each a stream's own; other streams wait |
 //! | `ask_time` | 5 s | for another part of the node to answer a question: 503 |
 //! | `head_time` | 5 s | for a request's head to come: 408 |
 //! | `body_time` | 30 s | for a request's body to come: 408 |

@@ -28,7 +28,7 @@ node/launch.sh stop [--dir DIR]
   --detach     leave the nodes running; 'node/launch.sh stop' ends them
 
 Ctrl-C stops all nodes that it started. It can be run from any directory.
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 ended by Ctrl-C.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 ended by Ctrl-C (129: by SIGHUP, 143: by SIGTERM).
 TEXT
 }
 
@@ -126,7 +126,7 @@ build() {
     if [ ! -x "$CARGO_TARGET_DIR/release/minidlt" ]; then
         say "building; the first time it takes about 20 minutes on two cores"
     fi
-    (cd "$root" && cargo build --release --locked -p minidlt) || die "the build failed; see what cargo says above"
+    (cd "$root" && cargo build --release --locked -p minidlt) 9>&- || die "the build failed; see what cargo says above"
     minidlt="$CARGO_TARGET_DIR/release/minidlt"
 }
 
@@ -144,10 +144,21 @@ check_network() {
         say "the network in $dir keeps its own ports, from $own on; --base-port is for a new one"
 }
 
+# One run at a time goes from looking at the directory to starting its nodes. The lock is the kernel's and
+# ends with this process, whose long-lived children do not get it; its file lies with what is built, for in
+# DIR it would be in init's way.
+lock() {
+    local file
+    file="$CARGO_TARGET_DIR/launch-$(printf '%s' "$dir" | sha256sum | cut -c 1-16).lock"
+    mkdir -p "$CARGO_TARGET_DIR"
+    exec 9>"$file"
+    flock --nonblock 9 || die "the network in $dir is being started already, by another node/launch.sh"
+}
+
 initialise() {
     [ ! -e "$dir/genesis.yaml" ] || return 0
     "$minidlt" init --nodes "$count" --dir "$dir" \
-        ${consensus:+--consensus "$consensus"} ${base_port:+--base-port "$base_port"} >&2
+        ${consensus:+--consensus "$consensus"} ${base_port:+--base-port "$base_port"} >&2 9>&-
 }
 
 # port_of NODE KEY: the port in the node's file.
@@ -156,7 +167,7 @@ port_of() { sed -n "s/^$2: .*:\([0-9]*\)\$/\1/p" "$dir/$1/config.yaml"; }
 start_node() {
     local node="$1" log="$dir/$1/node.log"
     # A session of its own: Ctrl-C reaches this script alone, which then stops the nodes in order.
-    setsid "$minidlt" start "$dir/$node" >>"$log" 2>&1 </dev/null &
+    setsid "$minidlt" start "$dir/$node" >>"$log" 2>&1 </dev/null 9>&- &
     echo $! >"$dir/$node/node.pid"
     # Until the new process has become the node, its pid says nothing.
     while kill -0 $! 2>/dev/null && ! pid_of "$node" >/dev/null; do
@@ -204,9 +215,21 @@ tell() {
         "https://127.0.0.1:$(port_of node0 api_listen)/v1/status"
 }
 
+# In the background, for a signal is heard while the shell waits and not while a program runs.
+submit_data() {
+    "$minidlt" submit --as "$dir/users/trader" --wait --blocks "$data" <&0 &
+    submitting=$!
+    wait "$submitting" || status=$?
+    submitting=""
+}
+
 # A second Ctrl-C must not leave nodes behind.
 clean_up() {
     trap '' INT TERM HUP
+    if [ -n "$submitting" ]; then
+        kill -TERM "$submitting" 2>/dev/null || true
+        wait "$submitting" 2>/dev/null || true
+    fi
     stop_nodes
 }
 
@@ -230,8 +253,9 @@ keep_watch() {
     done
 }
 
-minidlt="" ending=""
+minidlt="" ending="" submitting="" status=0
 # Before the build, which is long, and before the trap: what another run started is not this one's.
+lock
 alive="$(running_nodes | tr '\n' ' ')"
 [ -z "$alive" ] || die "the network in $dir runs already (${alive% }); stop it with: node/launch.sh stop --dir $dir"
 check_network
@@ -245,16 +269,16 @@ trap 'ending=143' TERM
 for ((i = 0; i < count; i++)); do
     [ -n "$ending" ] || start_node "node$i"
 done
+# From now on the nodes themselves tell another run of this one.
+flock --unlock 9
+exec 9>&-
 trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 [ -z "$ending" ] || exit "$ending"
 await_nodes
 tell
-status=0
-if [ -n "$data" ]; then
-    "$minidlt" submit --as "$dir/users/trader" --wait --blocks "$data" || status=$?
-fi
+[ -z "$data" ] || submit_data
 if [ -n "$detach" ]; then
     trap - EXIT
     echo "left running; stop with: node/launch.sh stop --dir $dir"

@@ -1,6 +1,6 @@
 //! Being told to end, for commands that say what they had done until then, or that must tidy up.
 
-use std::{fmt, io};
+use std::{fmt, fs, future, io};
 
 use actix_rt::signal::unix::{self, SignalKind, signal};
 
@@ -10,6 +10,8 @@ pub enum Signal {
     /// Ctrl-C.
     Interrupt,
     Terminate,
+    /// The terminal is gone.
+    HangUp,
 }
 
 impl Signal {
@@ -18,6 +20,7 @@ impl Signal {
         match self {
             Self::Interrupt => 128 + 2,
             Self::Terminate => 128 + 15,
+            Self::HangUp => 128 + 1,
         }
     }
 }
@@ -27,6 +30,7 @@ impl fmt::Display for Signal {
         f.write_str(match self {
             Self::Interrupt => "SIGINT",
             Self::Terminate => "SIGTERM",
+            Self::HangUp => "SIGHUP",
         })
     }
 }
@@ -36,12 +40,15 @@ impl fmt::Display for Signal {
 pub struct Interrupts {
     interrupt: unix::Signal,
     terminate: unix::Signal,
+    /// `None` where it is to be ignored.
+    hang_up: Option<unix::Signal>,
 }
 
 impl Interrupts {
     /// Within a runtime.
     pub fn listen() -> io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        let hang_up = if hang_up_is_ignored() { None } else { Some(signal(SignalKind::hangup())?) };
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())?, hang_up })
     }
 
     /// The next signal. Nothing is lost where this is dropped and called again.
@@ -49,6 +56,24 @@ impl Interrupts {
         tokio::select! {
             _ = self.interrupt.recv() => Signal::Interrupt,
             _ = self.terminate.recv() => Signal::Terminate,
+            () = heard(&mut self.hang_up) => Signal::HangUp,
         }
     }
+}
+
+async fn heard(signal: &mut Option<unix::Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => future::pending().await,
+    }
+}
+
+/// Whether this process was started to outlive its terminal, as `nohup` does: catching the signal would
+/// undo that. Only Linux tells.
+fn hang_up_is_ignored() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 != 0)
 }

@@ -8,6 +8,7 @@ mod client;
 mod commands;
 mod init;
 mod interrupt;
+mod say;
 
 use std::process::ExitCode;
 

@@ -3,9 +3,9 @@
 
 use std::{
     env, fmt,
-    fs::{self, File},
+    fs::{self, DirBuilder, File},
     net::{Ipv4Addr, TcpListener},
-    os::unix::process::CommandExt as _,
+    os::unix::{fs::DirBuilderExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     str::FromStr,
@@ -15,6 +15,7 @@ use std::{
 use actix_rt::time::sleep;
 
 use super::error::BenchError;
+use crate::say;
 
 /// Each node has ten ports to itself, of which it uses three; the third serves its health.
 const PORTS_A_NODE: u16 = 10;
@@ -26,6 +27,7 @@ const LAST_PORT: u16 = 32_000;
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const ASK_EVERY: Duration = Duration::from_millis(100);
 const LOG_LINES: usize = 10;
+const PRIVATE_DIRECTORY: u32 = 0o700;
 
 /// The consensus mode, as `init` takes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +74,9 @@ impl Cluster {
     pub fn start(count: usize, mode: Mode) -> Result<Self, BenchError> {
         let base_port = free_ports(count)?;
         let directory = env::temp_dir().join(format!("minidlt-bench-{}", std::process::id()));
+        // What this has not made, such as another's directory of that name, it must not remove.
+        let made = DirBuilder::new().mode(PRIVATE_DIRECTORY).create(&directory);
+        made.map_err(|reason| BenchError::File { path: directory.clone(), action: "be made", reason })?;
         let mut cluster = Self { directory, nodes: Vec::new() };
         cluster.init(count, mode, base_port)?;
         for (number, offset) in (0..count).zip((0..).step_by(usize::from(PORTS_A_NODE))) {
@@ -162,7 +167,7 @@ impl Drop for Cluster {
             let _ = node.process.wait();
         }
         if let Err(error) = fs::remove_dir_all(&self.directory) {
-            eprintln!("{}: cannot be removed: {error}", self.directory.display());
+            say::warn(format_args!("{}: cannot be removed: {error}", self.directory.display()));
         }
     }
 }

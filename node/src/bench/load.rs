@@ -52,7 +52,7 @@ pub struct Measured {
     pub client: Used,
     /// Why requests failed or transactions were refused, the first time.
     pub complaint: Option<String>,
-    /// All that was signed had been sent before the end.
+    /// All that was signed had been sent before the end, and more was wanted.
     pub ran_out: bool,
 }
 
@@ -149,7 +149,7 @@ async fn send_all(shared: &Rc<Shared>, nodes: &[NodeClient], pace: Pace) {
             return;
         }
         if next >= total {
-            shared.measured.borrow_mut().ran_out = true;
+            shared.measured.borrow_mut().ran_out = pace.wants_more(end, total);
             sleep_until((shared.began + end).into()).await;
             return;
         }

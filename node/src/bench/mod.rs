@@ -39,7 +39,7 @@ use self::{
     reached::{Stage, Tracker},
 };
 pub use self::{cluster::Mode, error::BenchError, report::Report};
-use crate::{client::connect, interrupt::Interrupts};
+use crate::{client::connect, interrupt::Interrupts, say::note};
 
 /// Before the measured time, so that connections stand and caches are warm.
 const WARM_UP: Duration = Duration::from_secs(2);
@@ -61,7 +61,7 @@ pub struct Plan {
     pub network: Option<PathBuf>,
 }
 
-/// Runs the whole of it; Ctrl-C and SIGTERM end it and the cluster.
+/// Runs the whole of it; Ctrl-C, SIGTERM and SIGHUP end it and the cluster.
 pub async fn run(plan: Plan) -> Result<Report, BenchError> {
     let mut interrupts = Interrupts::listen().map_err(BenchError::Signals)?;
     let (tracker, throwaway) = (Tracker::default(), plan.network.is_none());
@@ -78,7 +78,7 @@ pub async fn run(plan: Plan) -> Result<Report, BenchError> {
 async fn measure(plan: Plan, tracker: Tracker) -> Result<Report, BenchError> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let verify_time = verify::median_time();
-    eprintln!("one signature check takes {:.1} µs", verify_time.as_secs_f64() * 1e6);
+    note(format_args!("one signature check takes {:.1} µs", verify_time.as_secs_f64() * 1e6));
 
     let mut cluster = match &plan.network {
         Some(_) => None,
@@ -87,7 +87,7 @@ async fn measure(plan: Plan, tracker: Tracker) -> Result<Report, BenchError> {
     let directory = plan.network.clone().or_else(|| cluster.as_ref().map(|cluster| cluster.directory().to_owned()));
     let user = directory.unwrap_or_default().join("users").join("trader");
     if let Some(cluster) = &mut cluster {
-        eprintln!("waiting for {} nodes to be ready", plan.nodes);
+        note(format_args!("waiting for {} nodes to be ready", plan.nodes));
         cluster.ready().await?;
     }
     let session = connect::open(&user, None, &[])?;
@@ -99,11 +99,11 @@ async fn measure(plan: Plan, tracker: Tracker) -> Result<Report, BenchError> {
     let seconds = (WARM_UP + plan.duration).as_secs_f64();
     let wanted = plan.rate_per_s.unwrap_or(bound_per_s * RESERVE) * seconds;
     tracker.enter(Stage::Signing);
-    eprintln!("signing up to {wanted:.0} transactions beforehand");
+    note(format_args!("signing up to {wanted:.0} transactions beforehand"));
     let presigned = Presigned::sign(&user, wanted.ceil() as usize, plan.records_per_transaction, cores).await?;
 
     tracker.enter(Stage::Loading);
-    eprintln!("loading {nodes} nodes for {seconds} s");
+    note(format_args!("loading {nodes} nodes for {seconds} s"));
     let pids: Vec<u32> = cluster.as_ref().map(Cluster::pids).unwrap_or_default();
     let load = load::Load { presigned, pace, duration: plan.duration, tracker };
     let measured = load::run(session.nodes, status.height, load, &pids).await?;
@@ -111,10 +111,11 @@ async fn measure(plan: Plan, tracker: Tracker) -> Result<Report, BenchError> {
         cluster.check_alive()?;
     }
     if let Some(complaint) = &measured.complaint {
-        eprintln!("not all were taken: {complaint}");
+        note(format_args!("not all were taken: {complaint}"));
     }
     if measured.ran_out {
-        eprintln!("all {} signed transactions were sent before the end, so the result is too low", measured.sent.len());
+        let sent = measured.sent.len();
+        note(format_args!("all {sent} signed transactions were sent before the end, so the result is too low"));
     }
     let facts = report::Facts { consensus: status.consensus.mode, nodes, cores, verify_time, bound_per_s, plan: &plan };
     Ok(Report::new(&facts, &measured))

@@ -35,6 +35,14 @@ impl Pace {
         }
     }
 
+    /// Whether more would have been due before `end`, after `sent`.
+    pub fn wants_more(&self, end: Duration, sent: usize) -> bool {
+        match self {
+            Self::Open { per_s } => scheduled(*per_s, sent) < end,
+            Self::Closed { .. } => true,
+        }
+    }
+
     /// How long nothing will be due.
     pub fn idle(&self, now: Duration, sent: usize) -> Duration {
         match self {
@@ -85,6 +93,17 @@ mod tests {
         assert_eq!(pace.due(Duration::ZERO, 256, 256), 44);
         assert_eq!(pace.due(Duration::ZERO, 300, 300), 0);
         assert_eq!(pace.counts_from(7, Duration::from_millis(3)), Duration::from_millis(3));
+    }
+
+    #[test]
+    fn a_schedule_that_was_kept_to_its_end_wants_no_more() {
+        let end = Duration::from_secs(17);
+        for per_s in [0.5_f64, 3.0, 100.0, 12_345.678] {
+            let signed = (per_s * end.as_secs_f64()).ceil() as usize;
+            assert!(!Pace::Open { per_s }.wants_more(end, signed), "{per_s}");
+            assert!(Pace::Open { per_s }.wants_more(end, signed - 1), "{per_s}");
+        }
+        assert!(Pace::Closed { under_way: 1 }.wants_more(end, 1_000_000));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! One node, as its API shows it. Connections are kept and shared by all clones.
 
-use std::{fmt, rc::Rc, str::FromStr, time::Duration};
+use std::{cell::LazyCell, fmt, rc::Rc, str::FromStr, time::Duration};
 
 use awc::{
     Client, ClientRequest, ClientResponse, Connector,
@@ -11,7 +11,7 @@ use awc::{
 };
 use minidlt_config::user::is_node_url;
 use minidlt_protocol::types::{Hash, Height};
-use openssl::ssl::SslConnector;
+use openssl::{error::ErrorStack, ssl::SslConnector};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -56,17 +56,22 @@ pub fn http_client(tls: SslConnector) -> Client {
     Client::builder().connector(connector).timeout(ANSWER_TIMEOUT).disable_redirects().finish()
 }
 
+type Made = Result<Client, ErrorStack>;
+
 /// One node.
 #[derive(Clone)]
 pub struct NodeClient {
-    http: Client,
+    http: Rc<LazyCell<Made, Box<dyn FnOnce() -> Made>>>,
     url: NodeUrl,
     verdict: Verdict,
 }
 
 impl NodeClient {
-    pub fn new(http: Client, url: NodeUrl) -> Self {
-        Self { http, url, verdict: Verdict::default() }
+    /// `make` is called when the node is first asked: it is slow, for both OpenSSL's defaults and the HTTP
+    /// client's read all of the system's authorities, though none of them is believed here.
+    pub fn new(url: NodeUrl, make: impl FnOnce() -> Made + 'static) -> Self {
+        let make: Box<dyn FnOnce() -> Made> = Box::new(make);
+        Self { http: Rc::new(LazyCell::new(make)), url, verdict: Verdict::default() }
     }
 
     /// With what the client's handshakes hold against the node's certificate.
@@ -79,8 +84,9 @@ impl NodeClient {
         &self.url
     }
 
-    pub(super) fn http(&self) -> &Client {
-        &self.http
+    pub(super) fn http(&self) -> Result<&Client, ClientError> {
+        let made: &Made = &self.http;
+        made.as_ref().map_err(|error| ClientError::Tls(error.clone()))
     }
 
     pub async fn status(&self) -> Result<Status, ClientError> {
@@ -104,7 +110,7 @@ impl NodeClient {
 
     /// Hands in a CBOR sequence of signed transactions.
     pub async fn submit(&self, sequence: Vec<u8>) -> Result<Submitted, ClientError> {
-        let request = self.http.post(self.address("/v1/transactions"));
+        let request = self.http()?.post(self.address("/v1/transactions"));
         let request = request.insert_header((CONTENT_TYPE, "application/cbor-seq"));
         let (response, body) = self.exchange(request, sequence).await?;
         // A node that refuses each of them still says so one by one, under the first one's status.
@@ -121,13 +127,13 @@ impl NodeClient {
 
     /// The receipt's own text, byte for byte.
     pub async fn receipt(&self, id: &Hash) -> Result<String, ClientError> {
-        let request = self.http.get(self.address(&format!("/v1/transactions/{id}/receipt")));
+        let request = self.http()?.get(self.address(&format!("/v1/transactions/{id}/receipt")));
         let body = self.answer(request, Vec::new()).await?;
         String::from_utf8(body).map_err(|_| self.unexpected("a receipt that is not UTF-8 text"))
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        let body = self.answer(self.http.get(self.address(path)), Vec::new()).await?;
+        let body = self.answer(self.http()?.get(self.address(path)), Vec::new()).await?;
         self.json(&body)
     }
 
@@ -168,9 +174,20 @@ impl NodeClient {
         let url = self.url.to_string();
         match self.verdict.take() {
             Some(Distrust { subject, reason }) => ClientError::Certificate { url, subject, reason },
-            None => ClientError::Unreachable { url, reason: error.to_string() },
+            None => match error.to_string() {
+                reason if is_refusal_of_us(&reason) => ClientError::RefusesUs { url, reason },
+                reason => ClientError::Unreachable { url, reason },
+            },
         }
     }
+}
+
+/// Whether an error is an alert that the node does not take the client's certificate. OpenSSL tells them
+/// by these words alone; what the client itself does not believe is no alert.
+fn is_refusal_of_us(reason: &str) -> bool {
+    let reason = reason.to_lowercase();
+    let about_us = ["certificate", "unknown ca", "access denied"].iter().any(|words| reason.contains(words));
+    reason.contains("alert") && about_us
 }
 
 fn problem_of(status: StatusCode, body: &[u8]) -> Problem {
@@ -183,6 +200,16 @@ fn problem_of(status: StatusCode, body: &[u8]) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_alert_about_our_certificate_is_told_from_other_trouble() {
+        for words in ["ssl/tls alert certificate unknown", "sslv3 alert bad certificate", "tlsv1 alert unknown ca"] {
+            assert!(is_refusal_of_us(&format!("error:0A000416:SSL routines:ssl3_read_bytes:{words}")), "{words}");
+        }
+        for words in ["certificate verify failed", "tlsv1 alert internal error", "Connection refused"] {
+            assert!(!is_refusal_of_us(words), "{words}");
+        }
+    }
 
     #[test]
     fn only_the_root_of_an_https_address_is_taken() {

@@ -1,6 +1,9 @@
 //! The flags that say who asks which nodes, shared by all commands that talk to a network.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    rc::Rc,
+};
 
 use minidlt_config::user::{self, UserSettings};
 use minidlt_protocol::types::Hash;
@@ -9,8 +12,9 @@ use super::{
     answers::Status,
     api::{NodeClient, NodeUrl, http_client},
     error::ClientError,
-    tls::Tls,
+    tls::{Tls, Verdict},
 };
+use crate::say;
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Connect {
@@ -78,18 +82,19 @@ impl Session {
 /// Opens a session as the user of a directory.
 pub fn open(directory: &Path, ca: Option<&Path>, urls: &[String]) -> Result<Session, ClientError> {
     let user = user::load(directory)?;
-    user.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    user.warnings.iter().for_each(say::warn);
     let urls = if urls.is_empty() { &user.nodes } else { urls };
     let urls: Vec<NodeUrl> = urls.iter().map(|url| url.parse()).collect::<Result<_, _>>()?;
-    let tls = Tls::new(&user, ca)?;
-    let nodes = urls.into_iter().map(|url| connect(&tls, url)).collect::<Result<_, _>>()?;
+    let tls = Rc::new(Tls::new(&user, ca)?);
+    let nodes = urls.into_iter().map(|url| connect(&tls, url)).collect();
     Ok(Session { user, nodes })
 }
 
 /// A client of its own for each node, so that a refused certificate is told of the right one.
-fn connect(tls: &Tls<'_>, url: NodeUrl) -> Result<NodeClient, ClientError> {
-    let (connector, verdict) = tls.connector()?;
-    Ok(NodeClient::new(http_client(connector), url).with_verdict(verdict))
+fn connect(tls: &Rc<Tls>, url: NodeUrl) -> NodeClient {
+    let verdict = Verdict::default();
+    let (tls, told) = (tls.clone(), verdict.clone());
+    NodeClient::new(url, move || tls.connector(told).map(http_client)).with_verdict(verdict)
 }
 
 fn check_network(node: &NodeClient, theirs: &Hash, user: &UserSettings) -> Result<(), ClientError> {

@@ -30,6 +30,9 @@ pub enum ClientError {
          check the address and --as, ask that node's organisation, or give another --node"
     )]
     Certificate { url: String, subject: String, reason: String },
+    /// By an alert of TLS, after which nothing can be asked.
+    #[error("{url} refuses this user's certificate ({reason}); check --as and --node")]
+    RefusesUs { url: String, reason: String },
     #[error("{url} refused: {problem}")]
     Refused { url: String, problem: Problem, retry_after: Option<Duration> },
     #[error("{url} answered in a way this version does not understand: {what}")]

@@ -191,7 +191,7 @@ async fn connect(node: &NodeClient, view: View, from: Option<Height>) -> Result<
     query.extend((view == View::Ids).then(|| "view=ids".to_owned()));
     let url = node.url().to_string();
     let address = format!("{url}/v1/events?{}", query.join("&"));
-    match node.http().ws(address).max_frame_size(MAX_FRAME_BYTES).connect().await {
+    match node.http()?.ws(address).max_frame_size(MAX_FRAME_BYTES).connect().await {
         Ok((_, socket)) => Ok(Box::new(socket)),
         Err(WsClientError::InvalidResponseStatus(status)) => {
             let title = status.canonical_reason().unwrap_or("refused");

@@ -15,13 +15,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 
-use super::records::{Place, Record};
+use super::{
+    files::sync_parent,
+    records::{Place, Record},
+};
 
 const SALT_BYTES: usize = 16;
 
 /// Why a field was not hidden. Nothing of the record was sent then.
 #[derive(Debug, Error)]
 pub enum HidingError {
+    #[error("--hash {0:?}: each field must have a name, and be named once")]
+    Fields(String),
     #[error("{place} has no field {field:?} to hide; it was not sent. Check --hash")]
     NoField { place: Place, field: String },
     #[error("{}: the openings cannot be kept: {reason}. Nothing is sent without them", path.display())]
@@ -51,8 +56,11 @@ pub struct Hider {
 impl Hider {
     /// Openings are added to the file if it is there: those of earlier records stay needed.
     pub fn new(fields: Vec<String>, path: &Path) -> Result<Self, HidingError> {
+        if let Some((_, field)) = fields.iter().enumerate().find(|(at, field)| is_wrong(field, &fields[..*at])) {
+            return Err(HidingError::Fields(field.clone()));
+        }
         let failed = |reason| HidingError::Openings { path: path.into(), reason };
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(failed)?;
+        let file = open_to_append(path).map_err(failed)?;
         file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
         Ok(Self { fields, path: path.into(), openings: BufWriter::new(file) })
     }
@@ -83,6 +91,22 @@ impl Hider {
     pub fn keep(&mut self) -> Result<(), HidingError> {
         let kept = self.openings.flush().and_then(|()| self.openings.get_ref().sync_data());
         kept.map_err(|reason| HidingError::Openings { path: self.path.clone(), reason })
+    }
+}
+
+/// Hiding a field twice would hide the hash, and leave the value to be opened in two steps.
+fn is_wrong(field: &str, before: &[String]) -> bool {
+    field.is_empty() || before.iter().any(|other| other == field)
+}
+
+/// The name of a new file is on the disk before anything is sent, for what is written into it will be.
+fn open_to_append(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).mode(0o600);
+    match options.clone().create_new(true).open(path) {
+        Ok(file) => sync_parent(path).map(|()| file),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => options.open(path),
+        Err(error) => Err(error),
     }
 }
 
@@ -122,6 +146,17 @@ mod tests {
         }
         assert_ne!(openings[0].hash, openings[2].hash, "each has its own salt");
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_field_is_named_once_and_has_a_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("o");
+        for wrong in [vec!["a", "b", "a"], vec!["a", ""]] {
+            let fields = wrong.iter().map(ToString::to_string).collect();
+            assert!(matches!(Hider::new(fields, &path), Err(HidingError::Fields(_))), "{wrong:?}");
+        }
+        assert!(!path.exists());
     }
 
     #[test]

@@ -7,6 +7,8 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::say;
+
 /// Between two lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
@@ -38,7 +40,7 @@ impl Progress {
             }
             Self::Lines { last, unit } if last.elapsed() >= LINE_EVERY => {
                 *last = Instant::now();
-                eprintln!("{done}/{known} {unit} {message}");
+                say::note(format_args!("{done}/{known} {unit} {message}"));
             }
             Self::Lines { .. } => {}
         }
@@ -56,8 +58,8 @@ impl Progress {
     /// Says something without tearing the bar apart.
     pub fn note(&self, text: &str) {
         match self {
-            Self::Bar(bar) => bar.suspend(|| eprintln!("{text}")),
-            Self::Lines { .. } => eprintln!("{text}"),
+            Self::Bar(bar) => bar.suspend(|| say::note(text)),
+            Self::Lines { .. } => say::note(text),
         }
     }
 

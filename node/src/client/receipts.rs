@@ -3,6 +3,7 @@
 //! user's own node is taken at its word.
 
 use std::{
+    cell::Cell,
     path::Path,
     time::{Duration, Instant},
 };
@@ -38,22 +39,30 @@ pub async fn fetch(
     known: Known,
     patience: Duration,
 ) -> Result<String, ClientError> {
-    let bad = |reason| ClientError::BadReceipt { url: node.url().to_string(), id: *id, reason: Box::new(reason) };
     let began = Instant::now();
     loop {
-        let error = match node.receipt(id).await {
-            Ok(text) => return check(&text, id, genesis).map(|()| text).map_err(bad),
+        let error = match fetch_once(node, id, genesis).await {
+            Ok(text) => return Ok(text),
             Err(error) => error,
         };
-        let later = match error.problem_kind() {
-            Some("receipt-not-ready") => true,
-            Some("not-found") => known == Known::Committed,
-            _ => error.is_transient(),
-        };
-        if !later || began.elapsed() >= patience {
+        if !comes_later(&error, known) || began.elapsed() >= patience {
             return Err(error);
         }
         sleep(error.retry_after().unwrap_or(DEFAULT_PAUSE)).await;
+    }
+}
+
+async fn fetch_once(node: &NodeClient, id: &Hash, genesis: &Genesis) -> Result<String, ClientError> {
+    let bad = |reason| ClientError::BadReceipt { url: node.url().to_string(), id: *id, reason: Box::new(reason) };
+    let text = node.receipt(id).await?;
+    check(&text, id, genesis).map(|()| text).map_err(bad)
+}
+
+fn comes_later(error: &ClientError, known: Known) -> bool {
+    match error.problem_kind() {
+        Some("receipt-not-ready") => true,
+        Some("not-found") => known == Known::Committed,
+        _ => error.is_transient(),
     }
 }
 
@@ -78,8 +87,8 @@ pub struct Fetched {
     pub missing: usize,
 }
 
-/// Fetches many into `directory`, as `<id>.json` each. Says of each bad one, and of the first that
-/// are missing, which it is and why.
+/// Fetches many into `directory`, as `<id>.json` each. Says of each bad one, though another node may
+/// have given a good one, and of the first that are missing, which it is and why.
 pub async fn fetch_all(
     nodes: &[NodeClient],
     ids: &[Hash],
@@ -93,34 +102,97 @@ pub async fn fetch_all(
         action: "be made",
         reason,
     })?;
-    // Spread over all nodes: each has every receipt.
-    let asked = ids.iter().zip(nodes.iter().cycle()).map(|(id, node)| async move {
-        let text = fetch(node, id, genesis, Known::Committed, patience).await;
-        (id, text)
+    let network = &Network { nodes, lost: vec![Cell::new(false); nodes.len()] };
+    let asked = ids.iter().enumerate().map(|(first, id)| async move {
+        let answer = network.fetch(first, id, genesis, patience).await;
+        (id, answer)
     });
     let mut coming = futures_util::stream::iter(asked).buffer_unordered(MAX_UNDER_WAY);
     let mut fetched = Fetched::default();
-    while let Some((id, text)) = coming.next().await {
-        match text {
-            Ok(text) => {
-                write_whole(&directory.join(format!("{id}.json")), &text)?;
-                fetched.good += 1;
-            }
-            Err(error @ ClientError::BadReceipt { .. }) => {
-                fetched.bad += 1;
-                progress.note(&error.to_string());
-            }
-            Err(error) => {
-                fetched.missing += 1;
-                if fetched.missing <= MAX_TOLD {
-                    progress.note(&format!("no receipt of {id}: {error}; try `minidlt receipt {id}` later"));
-                }
+    while let Some((id, Answer { text, bad, last })) = coming.next().await {
+        bad.iter().for_each(|error| progress.note(&error.to_string()));
+        if let Some(text) = text {
+            write_whole(&directory.join(format!("{id}.json")), &text)?;
+            fetched.good += 1;
+        } else if !bad.is_empty() {
+            fetched.bad += 1;
+        } else {
+            fetched.missing += 1;
+            if fetched.missing <= MAX_TOLD {
+                progress.note(&missing(id, last.as_ref()));
             }
         }
-        progress.update(fetched.good as u64, ids.len() as u64, "receipts");
+        progress.update(fetched.good as u64, ids.len() as u64, "verified");
     }
     progress.finish();
     Ok(fetched)
+}
+
+fn missing(id: &Hash, last: Option<&ClientError>) -> String {
+    let why = last.map(|error| format!(": {error}")).unwrap_or_default();
+    format!("no receipt of {id}{why}; `minidlt receipt {id}`, with the same --as, may get it later")
+}
+
+/// What came of asking for one receipt.
+#[derive(Default)]
+struct Answer {
+    text: Option<String>,
+    /// Of each node that gave one that proves nothing.
+    bad: Vec<ClientError>,
+    /// What the last node said that gave none.
+    last: Option<ClientError>,
+}
+
+/// Any node will do: each has every receipt.
+struct Network<'a> {
+    nodes: &'a [NodeClient],
+    /// Which of them could not be reached: those are asked last, for finding out can take long.
+    lost: Vec<Cell<bool>>,
+}
+
+impl Network<'_> {
+    /// The nodes' numbers, spread by `first`.
+    fn order(&self, first: usize) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.nodes.len()).collect();
+        order.rotate_left(first % self.nodes.len().max(1));
+        order.sort_by_key(|at| self.lost[*at].get());
+        order
+    }
+
+    /// Asks one node after the other without a pause, and all of them again where one may have it later.
+    async fn fetch(&self, first: usize, id: &Hash, genesis: &Genesis, patience: Duration) -> Answer {
+        let (began, mut order, mut answer) = (Instant::now(), self.order(first), Answer::default());
+        loop {
+            let mut again = Vec::new();
+            let mut pause: Option<Duration> = None;
+            for at in order {
+                let result = fetch_once(&self.nodes[at], id, genesis).await;
+                self.lost[at].set(matches!(result, Err(ClientError::Unreachable { .. })));
+                let error = match result {
+                    Ok(text) => return Answer { text: Some(text), ..answer },
+                    // What this one says of it is of no use however often it is asked.
+                    Err(error @ ClientError::BadReceipt { .. }) => {
+                        answer.bad.push(error);
+                        continue;
+                    }
+                    Err(error) => error,
+                };
+                if comes_later(&error, Known::Committed) {
+                    again.push(at);
+                    pause = pause.max(Some(error.retry_after().unwrap_or(DEFAULT_PAUSE)));
+                } else if !error.may_be_this_nodes() && !matches!(error, ClientError::Certificate { .. }) {
+                    // All would say the same.
+                    return Answer { last: Some(error), ..answer };
+                }
+                answer.last = Some(error);
+            }
+            match pause {
+                Some(pause) if began.elapsed() < patience => sleep(pause).await,
+                _ => return answer,
+            }
+            order = again;
+        }
+    }
 }
 
 /// Says which transaction a node does not know.

@@ -20,6 +20,7 @@ use minidlt_config::{
 use minidlt_protocol::registry::Registry;
 use openssl::{
     error::ErrorStack,
+    pkey::{PKey, Private},
     ssl::{SslConnector, SslMethod, SslVerifyMode, SslVersion},
     x509::{
         X509, X509Ref, X509StoreContextRef, X509VerifyResult,
@@ -35,8 +36,9 @@ const MAX_CA_BYTES: usize = 16 << 20;
 const MAX_SUBJECT_CHARS: usize = 200;
 
 /// TLS as one user.
-pub struct Tls<'a> {
-    user: &'a UserSettings,
+pub struct Tls {
+    certificate: X509,
+    key: PKey<Private>,
     trust: Trust,
 }
 
@@ -74,9 +76,9 @@ impl Verdict {
     }
 }
 
-impl<'a> Tls<'a> {
+impl Tls {
     /// `ca` is a PEM file of authorities to trust in place of the genesis.
-    pub fn new(user: &'a UserSettings, ca: Option<&Path>) -> Result<Self, ClientError> {
+    pub fn new(user: &UserSettings, ca: Option<&Path>) -> Result<Self, ClientError> {
         let trust = match ca {
             None => {
                 let (authority, registry) = (user.authority.clone(), user.genesis.registry());
@@ -84,19 +86,18 @@ impl<'a> Tls<'a> {
             }
             Some(path) => Trust::File(authorities(path)?),
         };
-        Ok(Self { user, trust })
+        Ok(Self { certificate: user.tls.certificate.clone(), key: user.tls.key.clone(), trust })
     }
 
-    /// For one node: the verdict says why a handshake with it failed, if it was its certificate.
-    pub fn connector(&self) -> Result<(SslConnector, Verdict), ClientError> {
+    /// For one node: `told` is told why a handshake with it failed, if it was its certificate.
+    pub fn connector(&self, told: Verdict) -> Result<SslConnector, ErrorStack> {
         let mut builder = SslConnector::builder(SslMethod::tls_client())?;
         builder.set_min_proto_version(Some(SslVersion::TLS1_3))?;
-        builder.set_certificate(&self.user.tls.certificate)?;
-        builder.set_private_key(&self.user.tls.key)?;
+        builder.set_certificate(&self.certificate)?;
+        builder.set_private_key(&self.key)?;
         // In place of the system's authorities, which a new builder trusts.
         builder.set_cert_store(self.trust.store()?);
-        let (members, verdict) = (self.trust.members(), Verdict::default());
-        let told = verdict.clone();
+        let members = self.trust.members();
         builder.set_verify_callback(SslVerifyMode::PEER, move |verified, context| {
             let Some(reason) = objection(verified, context, members.as_deref()) else { return true };
             told.set(Distrust { subject: subject(context), reason });
@@ -105,7 +106,7 @@ impl<'a> Tls<'a> {
             }
             false
         });
-        Ok((builder.build(), verdict))
+        Ok(builder.build())
     }
 }
 

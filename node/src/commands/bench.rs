@@ -66,16 +66,20 @@ fn rate(text: &str) -> Result<f64, String> {
 
 /// Told before the bench and not after it.
 #[derive(Debug, Error)]
-#[error("--json {}: there is no directory {}; make it or write elsewhere", file.display(), directory.display())]
-struct NoDirectory {
-    file: PathBuf,
-    directory: PathBuf,
+enum Unwritable {
+    #[error("--json {}: there is no directory {}; make it or write elsewhere", file.display(), directory.display())]
+    NoDirectory { file: PathBuf, directory: PathBuf },
+    #[error("--json {}: this is a directory; give a file", .0.display())]
+    Directory(PathBuf),
 }
 
 fn check_writable(file: &Path) -> Result<(), Failure> {
+    if file.is_dir() {
+        return Err(Failure::usage(Unwritable::Directory(file.into())));
+    }
     match file.parent() {
         Some(parent) if !parent.as_os_str().is_empty() && !parent.is_dir() => {
-            Err(Failure::usage(NoDirectory { file: file.into(), directory: parent.into() }))
+            Err(Failure::usage(Unwritable::NoDirectory { file: file.into(), directory: parent.into() }))
         }
         _ => Ok(()),
     }
@@ -93,10 +97,11 @@ impl Bench {
             network: self.network,
         };
         let report = block_on(bench::run(plan))?;
+        // What took so long to find out is to be seen even where the file cannot be written.
+        let printed = write!(io::stdout(), "{report}");
         if let Some(path) = &self.json {
             write_whole(path, &report.to_json())?;
         }
-        write!(io::stdout(), "{report}")?;
-        Ok(())
+        printed.map_err(Failure::from)
     }
 }

@@ -7,8 +7,10 @@ use std::{
 
 use clap::Args;
 use minidlt_config::user::{self, USER_FILE};
+use thiserror::Error;
 
 use super::{Failure, flags::NodeFlags};
+use crate::say;
 
 /// Check a node's or user's directory: files, keys, certificates and genesis
 #[derive(Debug, Args)]
@@ -20,9 +22,16 @@ pub struct CheckConfig {
     flags: NodeFlags,
 }
 
+#[derive(Debug, Error)]
+#[error("{} is a user's directory; the flags in place of a node's config.yaml are for a node's", .0.display())]
+struct NodesFlags(PathBuf);
+
 impl CheckConfig {
     pub fn run(self) -> Result<(), Failure> {
         let (identity, genesis, warnings) = if self.path.join(USER_FILE).exists() {
+            if self.flags != NodeFlags::default() {
+                return Err(Failure::usage(NodesFlags(self.path)));
+            }
             let user = user::load(&self.path)?;
             (user.identity, user.genesis, user.warnings)
         } else {
@@ -30,7 +39,7 @@ impl CheckConfig {
             (node.identity, node.genesis, node.warnings)
         };
         for warning in warnings {
-            eprintln!("minidlt: warning: {warning}");
+            say::warn(warning);
         }
         writeln!(io::stdout(), "ok: {identity} of network {}, genesis {}", genesis.network, genesis.id())?;
         Ok(())

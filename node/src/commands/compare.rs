@@ -4,13 +4,15 @@
 //! network are compared with the first of them.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     future::Future,
     io::{self, Write as _},
 };
 
 use futures_util::future::join_all;
-use minidlt_protocol::types::{Hash, Height};
+use minidlt_protocol::types::{Hash, Height, Identity};
+use thiserror::Error;
 
 use super::Failure;
 use crate::client::{
@@ -42,16 +44,45 @@ impl Compare {
             let (nodes, network) = (session.nodes, session.user.network);
             let answers = join_all(nodes.iter().map(|node| node.status())).await;
             let asked = nodes.iter().zip(answers).map(|(node, answer)| (node.url().clone(), answer.map(Head::from)));
-            let rows = examine(asked.collect(), &network, &nodes).await;
-            rows.iter().try_for_each(|row| writeln!(io::stdout(), "{row}"))?;
+            let asked: Vec<Asked> = asked.collect();
+            same_node(&asked).map_or(Ok(()), |same| Err(Failure::usage(same)))?;
+            let rows = examine(asked, &network, &nodes).await;
             let verdict = Verdict::of(&rows);
+            let printed = print(&rows, &verdict);
+            // Whether they are the same counts for more than whether anybody reads of it.
             if !verdict.all_the_same() {
                 return Err(Failure::failed(verdict));
             }
-            writeln!(io::stdout(), "{verdict}")?;
-            Ok(())
+            printed.map_err(Failure::from)
         })
     }
+}
+
+/// A verdict that is an error is told as one.
+fn print(rows: &[Row], verdict: &Verdict) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    rows.iter().try_for_each(|row| writeln!(out, "{row}"))?;
+    if verdict.all_the_same() { writeln!(out, "{verdict}") } else { Ok(()) }
+}
+
+/// A node's address, and where it says that it stands.
+type Asked = (NodeUrl, Result<Head, ClientError>);
+
+/// What a node says of itself proves nothing about another.
+#[derive(Debug, Error)]
+#[error("{} and {} are the same node, {node}; give another", urls[0], urls[1])]
+struct SameNode {
+    node: Identity,
+    urls: [NodeUrl; 2],
+}
+
+fn same_node(asked: &[Asked]) -> Option<SameNode> {
+    let mut answered = asked.iter().filter_map(|(url, answer)| Some((url, answer.as_ref().ok()?)));
+    let mut seen: BTreeMap<(Hash, &Identity), &NodeUrl> = BTreeMap::new();
+    answered.find_map(|(url, head)| {
+        let before = seen.insert((head.network, &head.node), url)?;
+        Some(SameNode { node: head.node.clone(), urls: [before.clone(), url.clone()] })
+    })
 }
 
 /// The chains that are compared.
@@ -66,8 +97,9 @@ impl Chains for Vec<NodeClient> {
 }
 
 /// Where a node says that it stands.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Head {
+    node: Identity,
     network: Hash,
     height: Height,
     hash: Hash,
@@ -75,7 +107,13 @@ struct Head {
 
 impl From<Status> for Head {
     fn from(status: Status) -> Self {
-        Self { network: status.network.id, height: status.height, hash: status.head }
+        Self { node: status.node, network: status.network.id, height: status.height, hash: status.head }
+    }
+}
+
+impl fmt::Display for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}  height {}, {}", self.node, self.height, self.hash)
     }
 }
 
@@ -108,10 +146,9 @@ impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}  ", self.url)?;
         match &self.standing {
-            Standing::Same(head) => write!(f, "height {}, {}", head.height, head.hash),
+            Standing::Same(head) => write!(f, "{head}"),
             Standing::Differs { head, from, height, hashes: [theirs, firsts] } => {
-                write!(f, "height {}, {}", head.height, head.hash)?;
-                write!(f, "; first differs from {from} at height {height}: {theirs} and {firsts}")
+                write!(f, "{head}; first differs from {from} at height {height}: {theirs} and {firsts}")
             }
             Standing::OtherNetwork { theirs, ours } => {
                 write!(f, "another network: its genesis is {theirs}, that of the user's directory {ours}")
@@ -126,7 +163,7 @@ impl fmt::Display for Row {
 }
 
 /// Sets each node against the first one that answered and is of `network`.
-async fn examine(asked: Vec<(NodeUrl, Result<Head, ClientError>)>, network: &Hash, chains: &impl Chains) -> Vec<Row> {
+async fn examine(asked: Vec<Asked>, network: &Hash, chains: &impl Chains) -> Vec<Row> {
     let mut first: Option<(usize, NodeUrl, Height)> = None;
     let mut rows = Vec::with_capacity(asked.len());
     for (node, (url, answer)) in asked.into_iter().enumerate() {
@@ -282,12 +319,14 @@ mod tests {
         Some((network, chain))
     }
 
+    fn head(at: usize, (network, chain): (Hash, &'static [u8])) -> Head {
+        let top = chain.len() - 1;
+        let node = format!("node{at}@Org01").parse().unwrap();
+        Head { node, network, height: Height::new(top as u64), hash: block(chain[top]) }
+    }
+
     fn told(nodes: &[Node]) -> (Vec<String>, Verdict) {
-        let head = |(network, chain): (Hash, &'static [u8])| {
-            let top = chain.len() - 1;
-            Head { network, height: Height::new(top as u64), hash: block(chain[top]) }
-        };
-        let answer = |at: usize, node: &Node| node.map(head).ok_or_else(|| unreachable(at));
+        let answer = |at: usize, node: &Node| node.map(|node| head(at, node)).ok_or_else(|| unreachable(at));
         let asked = nodes.iter().enumerate().map(|(at, node)| (url(at).parse().unwrap(), answer(at, node)));
         let chains = Made(nodes.iter().map(|node| node.map(|(_, chain)| chain).unwrap_or_default()).collect());
         let rows = block_on(examine(asked.collect(), &OURS, &chains));
@@ -305,12 +344,25 @@ mod tests {
     fn one_that_does_not_answer_keeps_none_from_being_compared() {
         let (lines, verdict) = told(&[None, node(OURS, &[1, 5]), node(OURS, &[1, 5])]);
         assert_eq!(lines[0], "https://n0:1  not compared: cannot be reached: refused");
-        assert_eq!(lines[2], format!("https://n2:1  height 1, {}", block(5)));
+        assert_eq!(lines[2], format!("https://n2:1  node2@Org01  height 1, {}", block(5)));
         assert_eq!(verdict.to_string(), "2 of 3 nodes hold the same chain up to height 1; could not be asked: 1");
         let (_, alone) = told(&[node(OURS, &[1]), None]);
         assert!(alone.to_string().starts_with("only 1 of 2 nodes could be compared"), "{alone}");
         let (_, nobody) = told(&[None, None]);
         assert_eq!(nobody.to_string(), "none of 2 nodes could be compared; could not be asked: 2");
+    }
+
+    #[test]
+    fn a_node_is_not_compared_with_itself() {
+        let chain: &'static [u8] = &[1, 5];
+        let asked = |nodes: [usize; 2]| {
+            let heads = nodes.map(|at| Ok(head(at, (OURS, chain))));
+            let asked: Vec<Asked> = heads.into_iter().zip(0..).map(|(it, at)| (url(at).parse().unwrap(), it)).collect();
+            same_node(&asked).map(|same| same.to_string())
+        };
+        assert_eq!(asked([0, 1]), None);
+        let expected = "https://n0:1 and https://n1:1 are the same node, node7@Org01; give another";
+        assert_eq!(asked([7, 7]).as_deref(), Some(expected));
     }
 
     #[test]

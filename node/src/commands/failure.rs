@@ -13,6 +13,7 @@ use crate::{
     client::{ClientError, hiding::HidingError},
     init::InitError,
     interrupt::Signal,
+    say,
 };
 
 /// Shown by `minidlt --help`.
@@ -21,7 +22,7 @@ Exit codes:
   0    done
   1    it was tried and did not succeed, or what was checked does not hold
   2    wrong usage or configuration; nothing was tried
-  130  ended by Ctrl-C (143: by SIGTERM); the last line says what was done until then";
+  130  ended by Ctrl-C (129: by SIGHUP, 143: by SIGTERM); the last line says what was done until then";
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +60,7 @@ impl Failure {
     /// Says it in one line on standard error, and what the shell is to be told.
     pub fn tell(&self) -> u8 {
         if self.end != End::NobodyReads {
-            eprintln!("minidlt: {self}");
+            say::note(format_args!("minidlt: {self}"));
         }
         self.code()
     }
@@ -101,13 +102,14 @@ impl From<ClientError> for Failure {
             | ClientError::Unreadable { .. }
             | ClientError::Content { .. }
             | ClientError::Record(_)
-            | ClientError::Hiding(HidingError::Openings { .. })
+            | ClientError::Hiding(HidingError::Openings { .. } | HidingError::Fields(_))
             | ClientError::Usage(_) => Self::usage(error),
             ClientError::Hiding(HidingError::NoField { .. } | HidingError::Random(_))
             | ClientError::File { .. }
             | ClientError::Tls(_)
             | ClientError::Unreachable { .. }
             | ClientError::Certificate { .. }
+            | ClientError::RefusesUs { .. }
             | ClientError::Refused { .. }
             | ClientError::Unexpected { .. }
             | ClientError::BadReceipt { .. }
@@ -121,9 +123,11 @@ impl From<ClientError> for Failure {
 impl From<InitError> for Failure {
     fn from(error: InitError) -> Self {
         match error {
-            InitError::Exists(_) | InitError::NoName(_) | InitError::Leftover(_) | InitError::Genesis(_) => {
-                Self::usage(error)
-            }
+            InitError::Exists(_)
+            | InitError::NoName(_)
+            | InitError::NotReplaceable(_)
+            | InitError::Leftover(_)
+            | InitError::Genesis(_) => Self::usage(error),
             InitError::Stopped(signal) => Self::interrupted(signal, error),
             InitError::Io { .. } | InitError::Openssl(_) | InitError::Yaml(_) | InitError::Name(_) => {
                 Self::failed(error)
@@ -239,6 +243,7 @@ mod tests {
     fn an_end_from_outside_is_told_as_shells_do() {
         assert_eq!(code(InitError::Stopped(Signal::Interrupt)), 130);
         assert_eq!(code(InitError::Stopped(Signal::Terminate)), 143);
+        assert_eq!(code(InitError::Stopped(Signal::HangUp)), 129);
         assert_eq!(code(io::Error::from(io::ErrorKind::BrokenPipe)), 0, "a reader that has left is no failure");
     }
 }

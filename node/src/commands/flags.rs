@@ -3,7 +3,7 @@
 use clap::Args;
 use minidlt_config::Flags;
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, PartialEq, Eq, Args)]
 #[command(next_help_heading = "In place of what a node's config.yaml says")]
 pub struct NodeFlags {
     /// The genesis file

@@ -15,6 +15,7 @@ use crate::{
     client::run::block_on,
     init::{InitError, Stop, lay_out, leftovers},
     interrupt::Interrupts,
+    say,
 };
 
 /// Write keys, certificates, genesis and node files of a new network
@@ -64,7 +65,7 @@ impl Init {
             })?,
         };
         for left in leftovers(&self.dir) {
-            eprintln!("minidlt: warning: {}", InitError::Leftover(left));
+            say::warn(InitError::Leftover(left));
         }
         let nodes: Vec<String> = network.nodes.iter().map(|node| node.name.to_string()).collect();
         let name = network.name.clone();

@@ -37,11 +37,21 @@ impl fmt::Display for Unwritable {
 
 impl std::error::Error for Unwritable {}
 
+impl Unwritable {
+    /// Whether another file is to be named; all else, such as a full disk, is no fault of the arguments.
+    fn is_misuse(&self) -> bool {
+        use io::ErrorKind::{AlreadyExists, NotFound, PermissionDenied};
+        matches!(self.error.kind(), AlreadyExists | NotFound | PermissionDenied)
+    }
+}
+
 impl Keygen {
     pub fn run(self) -> Result<(), Failure> {
         let key = minidlt_config::generate_key().map_err(Failure::failed)?;
-        write_private(&self.out, &key.pem)
-            .map_err(|error| Failure::usage(Unwritable { path: self.out.clone(), error }))?;
+        write_private(&self.out, &key.pem).map_err(|error| {
+            let unwritable = Unwritable { path: self.out.clone(), error };
+            if unwritable.is_misuse() { Failure::usage(unwritable) } else { Failure::failed(unwritable) }
+        })?;
         writeln!(io::stdout(), "{}", key.public_key)?;
         Ok(())
     }

@@ -1,6 +1,10 @@
 //! `minidlt receipt`: fetches the proof that a transaction was committed.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+    time::Duration,
+};
 
 use minidlt_protocol::types::Hash;
 
@@ -39,7 +43,7 @@ impl ReceiptCommand {
                 .map_err(|error| not_found(error, &self.id))?;
             match &self.out {
                 Some(path) => write_whole(path, &text)?,
-                None => print!("{text}"),
+                None => write!(io::stdout(), "{text}")?,
             }
             Ok(())
         })

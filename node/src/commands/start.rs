@@ -1,4 +1,4 @@
-//! `minidlt start`: runs a node until it is told to end, by SIGINT, SIGTERM or the API.
+//! `minidlt start`: runs a node until it is told to end, by SIGINT, SIGTERM, SIGHUP or the API.
 
 use std::{
     io::{self, Write},

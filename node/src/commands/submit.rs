@@ -28,6 +28,7 @@ use crate::{
         time::parse_duration,
     },
     interrupt::{Interrupts, Signal},
+    say,
 };
 
 /// Sign records from a JSON, JSON lines or CSV file and submit them
@@ -90,7 +91,7 @@ enum Incomplete {
     Stopped { error: ClientError, tally: Tally },
     #[error("{missing} receipts are missing, {bad} are bad; {tally}")]
     Receipts { missing: usize, bad: usize, tally: Tally },
-    #[error("interrupted by {signal}: {} records submitted, {tally}{}", tally.accepted, lacking(*missing))]
+    #[error("interrupted by {signal}: {} records sent, {tally}{}", tally.sent(), lacking(*missing))]
     Interrupted { signal: Signal, tally: Tally, missing: usize },
 }
 
@@ -180,7 +181,7 @@ impl Submit {
             return Ok(None);
         }
         let path = self.openings.clone().unwrap_or_else(|| default_openings(&self.file));
-        eprintln!("salts and values behind the hashes go to {}; keep it safe and secret", path.display());
+        say::note(format_args!("salts and values behind the hashes go to {}; keep it safe and secret", path.display()));
         Hider::new(self.hash.clone(), &path).map(Some)
     }
 }
@@ -276,7 +277,7 @@ mod tests {
         let fetched = Fetched { good: 1, bad: 0, missing: 3 };
         assert_eq!(
             conclude(outcome, true, fetched).unwrap_err().to_string(),
-            "interrupted by SIGINT: 7 records submitted, 4 committed, 0 rejected, 0 dumped, \
+            "interrupted by SIGINT: 7 records sent, 4 committed, 0 rejected, 0 dumped, \
              3 undecided (they may yet be committed), 2 not sent; 3 receipts are missing"
         );
     }

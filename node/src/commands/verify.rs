@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use minidlt_actors::store::verify::verify_directory;
+use minidlt_actors::store::{
+    OpenError,
+    verify::{VerifyError, verify_directory},
+};
 use minidlt_config::{NODE_FILE, load_genesis, raw::Defaults};
 use serde::Deserialize;
 use serde_yaml::{Mapping, Value};
@@ -49,7 +52,7 @@ impl Verify {
     /// Prints one line; what is bad is a failure that names the first bad height.
     pub fn run(self) -> Result<(), Failure> {
         let (genesis, ledger) = self.places()?;
-        let summary = verify_directory(&ledger, &load_genesis(&genesis)?).map_err(Failure::failed)?;
+        let summary = verify_directory(&ledger, &load_genesis(&genesis)?).map_err(failure)?;
         writeln!(io::stdout(), "ok: {summary}")?;
         Ok(())
     }
@@ -64,6 +67,19 @@ impl Verify {
         let places = NodePlaces::read(&self.node.unwrap_or_default())?;
         let ledger = data.map_or_else(|| places.ledger(), Ok)?;
         Ok((self.genesis.unwrap_or(places.genesis), ledger))
+    }
+}
+
+/// Its node is running: nothing was verified, and nothing is wrong with it.
+#[derive(Debug, Error)]
+#[error("{0}; stop the node, or verify a copy with --data")]
+struct InUse(OpenError);
+
+/// A ledger that cannot be opened for other reasons may be damaged, which is what is asked here.
+fn failure(error: VerifyError) -> Failure {
+    match error {
+        VerifyError::Open(error @ OpenError::Locked(_)) => Failure::usage(InUse(error)),
+        error => Failure::failed(error),
     }
 }
 

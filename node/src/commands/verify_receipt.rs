@@ -1,6 +1,10 @@
 //! `minidlt verify-receipt`: receipts against the genesis file alone, offline.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fmt,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
 
 use minidlt_config::load_genesis;
 use minidlt_protocol::{
@@ -11,9 +15,9 @@ use minidlt_protocol::{
 use thiserror::Error;
 
 use super::Failure;
-use crate::client::{files::read_text, time::rfc3339};
+use crate::client::{ClientError, files::read_text, time::rfc3339};
 
-/// Check receipts offline against the genesis file; exits 1 if any is bad
+/// Check receipts offline against the genesis file; exits 1 if any is bad, else 2 if any cannot be read
 #[derive(Debug, clap::Args)]
 pub struct VerifyReceipt {
     /// The receipts
@@ -24,34 +28,87 @@ pub struct VerifyReceipt {
     genesis: PathBuf,
 }
 
-#[derive(Debug, Error)]
-#[error("{bad} of {all} receipts are bad")]
+/// What is wrong with a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Flaw {
+    Bad(String),
+    /// Nothing is known of the receipt, if there is one.
+    Unreadable(String),
+}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bad(what) => write!(f, "bad: {what}"),
+            Self::Unreadable(what) => write!(f, "unreadable: {what}"),
+        }
+    }
+}
+
+#[derive(Debug, Default, Error)]
+#[error("{bad} of {all} receipts are bad{}", also_unreadable(*unreadable))]
 struct Bad {
     bad: usize,
+    unreadable: usize,
+    all: usize,
+}
+
+fn also_unreadable(count: usize) -> String {
+    if count == 0 { String::new() } else { format!(", {count} cannot be read") }
+}
+
+#[derive(Debug, Error)]
+#[error("{unreadable} of {all} receipts cannot be read")]
+struct Unreadable {
+    unreadable: usize,
     all: usize,
 }
 
 impl VerifyReceipt {
     pub fn run(self) -> Result<(), Failure> {
         let genesis = load_genesis(&self.genesis)?;
-        let mut bad = 0;
+        let mut found = Bad { all: self.files.len(), ..Bad::default() };
+        let mut printed = Ok(());
         for file in &self.files {
-            match verify(file, &genesis) {
-                Ok(line) => println!("ok: {line}"),
-                Err(what) => {
-                    bad += 1;
-                    println!("bad: {what}");
+            let told = match verify(file, &genesis) {
+                Ok(line) => writeln!(io::stdout(), "ok: {line}"),
+                Err(flaw) => {
+                    found.count(&flaw);
+                    writeln!(io::stdout(), "{flaw}")
                 }
-            }
+            };
+            printed = printed.and(told);
         }
-        if bad == 0 { Ok(()) } else { Err(Failure::failed(Bad { bad, all: self.files.len() })) }
+        // Whether all are good counts for more than whether anybody reads of it.
+        found.verdict()?;
+        printed.map_err(Failure::from)
+    }
+}
+
+impl Bad {
+    fn count(&mut self, flaw: &Flaw) {
+        match flaw {
+            Flaw::Bad(_) => self.bad += 1,
+            Flaw::Unreadable(_) => self.unreadable += 1,
+        }
+    }
+
+    fn verdict(self) -> Result<(), Failure> {
+        match (self.bad, self.unreadable) {
+            (0, 0) => Ok(()),
+            (0, unreadable) => Err(Failure::usage(Unreadable { unreadable, all: self.all })),
+            _ => Err(Failure::failed(self)),
+        }
     }
 }
 
 /// What a good receipt proves, or the file and what is bad about it.
-fn verify(file: &Path, genesis: &Genesis) -> Result<String, String> {
-    let text = read_text(file, MAX_RECEIPT_BYTES).map_err(|error| error.to_string())?;
-    let bad = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+fn verify(file: &Path, genesis: &Genesis) -> Result<String, Flaw> {
+    let text = read_text(file, MAX_RECEIPT_BYTES).map_err(|error| match error {
+        ClientError::Unreadable { .. } => Flaw::Unreadable(error.to_string()),
+        _ => Flaw::Bad(error.to_string()),
+    })?;
+    let bad = |error: &dyn fmt::Display| Flaw::Bad(format!("{}: {error}", file.display()));
     let receipt = Receipt::from_text(&text).map_err(|error| bad(&error))?;
     let transaction = receipt.verify(genesis).map_err(|error| bad(&error))?;
     let result = match &receipt.result {

@@ -5,12 +5,15 @@ use std::io::{self, Write as _};
 use minidlt_protocol::types::Height;
 
 use super::Failure;
-use crate::client::{
-    ClientError,
-    answers::BlockSummary,
-    connect::ConnectNode,
-    events::{Event, Events, View},
-    run::block_on,
+use crate::{
+    client::{
+        ClientError,
+        answers::BlockSummary,
+        connect::ConnectNode,
+        events::{Event, Events, View},
+        run::block_on,
+    },
+    say,
 };
 
 /// Show blocks as they are committed, until Ctrl-C
@@ -31,7 +34,7 @@ impl Watch {
         block_on(async {
             let nodes = self.connect.session()?.nodes;
             let events = Events::new(nodes, View::Blocks, self.from.map(Height::new));
-            let mut events = events.with_notice(|text| eprintln!("minidlt: {text}"));
+            let mut events = events.with_notice(|text| say::note(format_args!("minidlt: {text}")));
             loop {
                 let event = events.next().await?;
                 let line = if self.json { event.text } else { summary(&event)? };

@@ -1,9 +1,9 @@
 //! A directory that appears whole or not at all, and files with the modes they need.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
 };
@@ -35,22 +35,20 @@ impl Stop {
 pub struct Staging {
     at: PathBuf,
     target: PathBuf,
+    /// Of the empty directory in whose place this comes.
+    mode: Option<Permissions>,
     stop: Stop,
 }
 
 impl Staging {
     pub fn new(target: &Path, stop: Stop) -> Result<Self, InitError> {
-        let occupied =
-            target.symlink_metadata().is_ok() && !target.read_dir().is_ok_and(|mut entries| entries.next().is_none());
-        if occupied {
-            return Err(InitError::Exists(target.to_owned()));
-        }
+        let mode = replaceable(target)?;
         let prefix = staging_prefix(target).ok_or_else(|| InitError::NoName(target.to_owned()))?;
         let parent = parent_of(target);
         fs::create_dir_all(parent).map_err(|error| InitError::Io { path: parent.to_owned(), error })?;
         let at = parent.join(format!("{prefix}{}", std::process::id()));
         match DirBuilder::new().mode(PUBLIC_DIRECTORY).create(&at) {
-            Ok(()) => Ok(Self { at, target: target.to_owned(), stop }),
+            Ok(()) => Ok(Self { at, target: target.to_owned(), mode, stop }),
             // Process ids come again, in containers as a rule the same one.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(InitError::Leftover(at)),
             Err(error) => Err(InitError::Io { path: at, error }),
@@ -85,9 +83,14 @@ impl Staging {
     pub fn publish(self) -> Result<(), InitError> {
         let io = |path: &Path, error| InitError::Io { path: path.to_owned(), error };
         sync_directories(&self.at).map_err(|error| io(&self.at, error))?;
+        if let Some(mode) = &self.mode {
+            fs::set_permissions(&self.at, mode.clone()).map_err(|error| io(&self.at, error))?;
+        }
         self.stop.check()?;
         fs::rename(&self.at, &self.target).map_err(|error| match error.kind() {
             io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists => InitError::Exists(self.target.clone()),
+            // A mount point that looks like a directory of its parent's file system.
+            io::ErrorKind::ResourceBusy => InitError::NotReplaceable(self.target.clone()),
             _ => io(&self.target, error),
         })?;
         let parent = parent_of(&self.target);
@@ -100,6 +103,22 @@ impl Drop for Staging {
         // Once published there is nothing here; and what cannot be removed cannot be helped.
         let _ = fs::remove_dir_all(&self.at);
     }
+}
+
+/// Whether a directory can be renamed to `target`: the mode of the empty one there, if there is one.
+fn replaceable(target: &Path) -> Result<Option<Permissions>, InitError> {
+    let Ok(found) = target.symlink_metadata() else { return Ok(None) };
+    if !target.read_dir().is_ok_and(|mut entries| entries.next().is_none()) {
+        return Err(InitError::Exists(target.to_owned()));
+    }
+    if target.file_name().is_none() {
+        return Err(InitError::NoName(target.to_owned()));
+    }
+    let mounted = parent_of(target).metadata().is_ok_and(|parent| parent.dev() != found.dev());
+    if mounted || found.is_symlink() {
+        return Err(InitError::NotReplaceable(target.to_owned()));
+    }
+    Ok(Some(found.permissions()))
 }
 
 /// What runs that were killed have left beside `target`, with private keys in it. Not that of a process
@@ -150,6 +169,8 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+    file.write_all(bytes).and_then(|()| file.sync_all()).inspect_err(|_| {
+        // Half a file is of no use, and would be in the way next time; what matters is why.
+        let _ = fs::remove_file(path);
+    })
 }

@@ -1,8 +1,8 @@
 //! Laying out a network: every key, certificate and file its nodes and users start from.
 //!
 //! Everything is written to a sibling directory that is renamed at the end, so that a network is
-//! there whole or not at all. SIGINT and SIGTERM remove that directory, for there are private keys in
-//! it; what a SIGKILL leaves is told of by the next run.
+//! there whole or not at all. SIGINT, SIGTERM and SIGHUP remove that directory, for there are private
+//! keys in it; what a SIGKILL leaves is told of by the next run.
 //!
 //! ```text
 //! DIR/genesis.yaml  DIR/ca.crt                        public, the same for everybody
@@ -43,8 +43,16 @@ pub const P12_PASSWORD: &str = "minidlt";
 pub enum InitError {
     #[error("{} is there already and not empty; choose another directory or remove it", .0.display())]
     Exists(PathBuf),
-    #[error("{} names no directory; give it a name", .0.display())]
+    #[error(
+        "{} names no directory of its own; give a name below it, such as {}",
+        .0.display(), .0.join("network").display()
+    )]
     NoName(PathBuf),
+    #[error(
+        "{} is a link or a mount point, which cannot be replaced; give a name below it, such as {}",
+        .0.display(), .0.join("network").display()
+    )]
+    NotReplaceable(PathBuf),
     #[error("{} is left from an init that was killed, and holds private keys; remove it", .0.display())]
     Leftover(PathBuf),
     #[error("interrupted by {0}: nothing was laid out, and what was written is removed")]

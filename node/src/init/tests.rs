@@ -1,4 +1,8 @@
-use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt};
+use std::{
+    collections::BTreeSet,
+    fs::{self, Permissions},
+    os::unix::fs::{PermissionsExt, symlink},
+};
 
 use minidlt_config::{Flags, authority::Purpose, network::Local, user};
 use minidlt_protocol::{registry::Policy, vote::ConsensusMode};
@@ -158,7 +162,22 @@ fn a_network_that_is_there_is_left_alone() {
     assert_eq!(fs::read(dir.join("genesis.yaml")).unwrap(), before);
     let empty = parent.path().join("empty");
     fs::create_dir(&empty).unwrap();
+    fs::set_permissions(&empty, Permissions::from_mode(0o750)).unwrap();
     lay_out(&local(1), &empty).unwrap();
+    assert_eq!(mode(&empty), 0o750, "its owner chose the mode");
+}
+
+#[test]
+fn what_a_directory_cannot_replace_is_refused_before_anything_is_written() {
+    let parent = tempfile::tempdir().unwrap();
+    let [empty, link] = ["empty", "link"].map(|name| parent.path().join(name));
+    fs::create_dir(&empty).unwrap();
+    symlink(&empty, &link).unwrap();
+    let refused = lay_out(&local(1), &link).unwrap_err();
+    assert!(matches!(&refused, InitError::NotReplaceable(path) if *path == link), "{refused}");
+    assert!(refused.to_string().ends_with("link/network"), "{refused}");
+    assert!(matches!(lay_out(&local(1), &empty.join("..")), Err(InitError::Exists(_))));
+    assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 2);
 }
 
 #[test]

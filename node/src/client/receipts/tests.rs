@@ -1,6 +1,6 @@
 //! A made-up node that gives out receipts, some of which prove nothing.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, net::TcpListener};
 
 use actix_web::{
     App, HttpResponse, HttpServer,
@@ -36,9 +36,19 @@ fn start(texts: BTreeMap<String, String>) -> NodeClient {
     let server = server.workers(1).disable_signals().bind_openssl("127.0.0.1:0", issued.acceptor()).unwrap();
     let port = server.addrs()[0].port();
     actix_rt::spawn(server.run());
+    node_at(port)
+}
+
+fn node_at(port: u16) -> NodeClient {
     let mut connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
     connector.set_verify(SslVerifyMode::NONE);
-    NodeClient::new(http_client(connector.build()), format!("https://127.0.0.1:{port}").parse().unwrap())
+    NodeClient::new(format!("https://127.0.0.1:{port}").parse().unwrap(), move || Ok(http_client(connector.build())))
+}
+
+/// Where nobody listens.
+fn dead() -> NodeClient {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    node_at(listener.local_addr().unwrap().port())
 }
 
 #[test]
@@ -63,6 +73,28 @@ fn only_what_verifies_is_kept_and_the_rest_is_counted_as_what_it_is() {
     let kept: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(kept, [format!("{}.json", good.id).as_str()]);
     assert!(said.contains(&format!("a receipt of {} that proves nothing: result_inclusion: ", edited.id)), "{said}");
+}
+
+#[test]
+fn what_one_node_does_not_give_another_does() {
+    let genesis = genesis();
+    let receipts = [0, 1, 2].map(|at| receipt(&genesis, at));
+    let forged = |receipt: &Receipt| Receipt { result: Outcome::Failed { reason: "no".into() }, ..receipt.clone() };
+    let good = receipts.iter().map(|receipt| (receipt.id.to_string(), receipt.to_text())).collect();
+    let bad = receipts.iter().map(|receipt| (receipt.id.to_string(), forged(receipt).to_text())).collect();
+    let ids = receipts.each_ref().map(|receipt| receipt.id);
+    let directory = tempfile::tempdir().unwrap();
+    let (path, patience, began) = (directory.path(), Duration::from_secs(60), Instant::now());
+    let (three, two) = actix_rt::System::new().block_on(async {
+        let (bad, mut progress) = (start(bad), Progress::new("receipts"));
+        let nodes = [dead(), bad.clone(), start(good)];
+        let three = fetch_all(&nodes, &ids, &genesis, path, patience, &mut progress).await.unwrap();
+        let two = fetch_all(&[bad, dead()], &ids, &genesis, path, Duration::ZERO, &mut progress).await.unwrap();
+        (three, two)
+    });
+    assert_eq!(three, Fetched { good: 3, bad: 0, missing: 0 }, "a good one makes up for a bad one");
+    assert_eq!(two, Fetched { good: 0, bad: 3, missing: 0 });
+    assert!(began.elapsed() < patience, "nobody waits for a node that is dead");
 }
 
 #[test]

@@ -50,7 +50,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(120);
 /// So many failures in a row, over more than half a minute, are the end.
 const MAX_FAILURES: u32 = 12;
-/// So many rejections are told in full.
+/// So many rejections are told in full, and so many that are undecided at the end.
 const MAX_TOLD: u64 = 10;
 
 #[derive(Debug, Clone, Copy)]
@@ -361,14 +361,30 @@ impl<'a> Pipeline<'a> {
         self.nodes.get(self.at).map(|node| node.url().to_string()).unwrap_or_default()
     }
 
+    /// No more is waited for it: undecided if a node may have it, known not to be sent otherwise.
+    fn give_up(&mut self, id: &Hash) -> Option<Waiting> {
+        let waiting = self.remove(id)?;
+        let tally = &mut self.outcome.tally;
+        let count = if waiting.sent { &mut tally.undecided } else { &mut tally.unsent };
+        *count += waiting.prepared.records as u64;
+        Some(waiting)
+    }
+
     fn finish(mut self) -> Outcome {
-        for waiting in std::mem::take(&mut self.waiting).values() {
-            let records = waiting.prepared.records as u64;
-            let tally = &mut self.outcome.tally;
-            let count = if waiting.sent { &mut tally.undecided } else { &mut tally.unsent };
-            *count += records;
-        }
         self.progress.finish();
+        let left: Vec<Hash> = self.waiting.keys().copied().collect();
+        let mut undecided = 0;
+        for id in left {
+            if self.give_up(&id).is_some_and(|waiting| waiting.sent) {
+                undecided += 1;
+                if undecided <= MAX_TOLD {
+                    self.progress.note(&format!("undecided {id}"));
+                }
+            }
+        }
+        if undecided > MAX_TOLD {
+            self.progress.note(&format!("… and {} undecided transactions more", undecided - MAX_TOLD));
+        }
         self.outcome
     }
 }

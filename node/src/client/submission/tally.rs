@@ -18,6 +18,13 @@ pub struct Tally {
     pub unsent: u64,
 }
 
+impl Tally {
+    /// Those that a node may have: each is committed, rejected, dumped, pending or undecided.
+    pub fn sent(&self) -> u64 {
+        self.signed.saturating_sub(self.unsent)
+    }
+}
+
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} committed, {} rejected, {} dumped", self.committed, self.rejected, self.dumped)?;

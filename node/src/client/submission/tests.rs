@@ -138,7 +138,7 @@ fn start(node: &Arc<Mutex<Node>>) -> NodeClient {
     actix_rt::spawn(server.run());
     let mut connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
     connector.set_verify(SslVerifyMode::NONE);
-    NodeClient::new(http_client(connector.build()), format!("https://127.0.0.1:{port}").parse().unwrap())
+    NodeClient::new(format!("https://127.0.0.1:{port}").parse().unwrap(), move || Ok(http_client(connector.build())))
 }
 
 fn prepared(nonce: u64, expires: Timestamp) -> Prepared {

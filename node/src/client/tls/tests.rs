@@ -71,8 +71,9 @@ fn issue(issuer: &Issuer, who: &str) -> Issued {
 }
 
 /// How a server with this certificate is taken where `host` is wanted.
-fn visit(tls: &Tls<'_>, host: &str, server: &Issued) -> Result<(), Distrust> {
-    let (connector, verdict) = tls.connector().unwrap();
+fn visit(tls: &Tls, host: &str, server: &Issued) -> Result<(), Distrust> {
+    let verdict = Verdict::default();
+    let connector = tls.connector(verdict.clone()).unwrap();
     let (near, far) = UnixStream::pair().unwrap();
     let acceptor = server.acceptor().build();
     let serving = thread::spawn(move || acceptor.accept(far).is_ok());
@@ -133,8 +134,10 @@ fn the_error_says_who_is_refused_and_why_each_time() {
         let server = server.workers(1).disable_signals().bind_openssl("127.0.0.1:0", forged.acceptor()).unwrap();
         let url = format!("https://127.0.0.1:{}", server.addrs()[0].port());
         actix_rt::spawn(server.run());
-        let (connector, verdict) = tls.connector().unwrap();
-        let node = NodeClient::new(http_client(connector), url.parse().unwrap()).with_verdict(verdict);
+        let verdict = Verdict::default();
+        let told = verdict.clone();
+        let make = move || tls.connector(told).map(http_client);
+        let node = NodeClient::new(url.parse().unwrap(), make).with_verdict(verdict);
         for _ in 0..2 {
             let error = node.status().await.unwrap_err();
             assert!(!error.is_transient() && matches!(error, ClientError::Certificate { .. }), "{error:?}");

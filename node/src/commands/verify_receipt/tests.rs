@@ -7,7 +7,7 @@ fn verify_text(text: &str, genesis: &Genesis) -> Result<String, String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("r.json");
     std::fs::write(&path, text).unwrap();
-    verify(&path, genesis)
+    verify(&path, genesis).map_err(|flaw| flaw.to_string())
 }
 
 #[test]
@@ -40,8 +40,17 @@ fn a_bad_receipt_is_named_with_what_is_bad() {
     let reformatted = good.to_text().replace("  ", " ");
     assert!(verify_text(&reformatted, &genesis).unwrap_err().contains("edited or reformatted"));
     assert!(verify_text("{}", &genesis).unwrap_err().contains("not a receipt"));
-    let said = verify(Path::new("nowhere.json"), &genesis).unwrap_err();
-    assert!(said.starts_with("nowhere.json: cannot be read"), "{said}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_no_bad_receipt() {
+    let flaw = verify(Path::new("nowhere.json"), &genesis()).unwrap_err();
+    assert!(flaw.to_string().starts_with("unreadable: nowhere.json: cannot be read"), "{flaw}");
+    let mut found = Bad { all: 3, ..Bad::default() };
+    found.count(&flaw);
+    assert_eq!(found.verdict().unwrap_err().to_string(), "1 of 3 receipts cannot be read");
+    let found = Bad { bad: 1, unreadable: 1, all: 3 };
+    assert_eq!(found.verdict().unwrap_err().to_string(), "1 of 3 receipts are bad, 1 cannot be read");
 }
 
 #[test]

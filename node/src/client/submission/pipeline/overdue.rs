@@ -14,7 +14,7 @@ use crate::client::{
 
 /// After so long without being committed a transaction is asked about.
 const STALE: Duration = Duration::from_secs(10);
-/// After so long past its expiry a transaction nobody decides on is given up as undecided.
+/// After so long past its expiry a transaction nobody decides on is given up.
 const UNDECIDED_MILLIS: u64 = 60_000;
 
 impl Pipeline<'_> {
@@ -37,10 +37,10 @@ impl Pipeline<'_> {
 
     fn give_up_undecided(&mut self) {
         for id in self.expired_before(now().minus_millis(UNDECIDED_MILLIS)) {
-            let Some(waiting) = self.remove(&id) else { continue };
-            self.outcome.tally.undecided += waiting.prepared.records as u64;
+            let Some(waiting) = self.give_up(&id) else { continue };
+            let fate = if waiting.sent { "undecided" } else { "not sent" };
             let (expired, missing) = (rfc3339(waiting.prepared.expires), &self.last_missing);
-            self.progress.note(&format!("undecided {id}: it expired at {expired}, and no block came since{missing}"));
+            self.progress.note(&format!("{fate} {id}: it expired at {expired}, and no block came since{missing}"));
         }
     }
 
@@ -75,10 +75,11 @@ impl Pipeline<'_> {
                     .note(&format!("{} transactions were forgotten by the node; sending them again", lost.len()));
                 self.ready.extend(lost);
             }
-            Err(error) => {
+            Err(error) if error.may_be_this_nodes() => {
                 self.progress.note(&format!("{error}; trying again"));
                 self.at = (self.at + 1) % self.nodes.len().max(1);
             }
+            Err(error) => self.outcome.error = Some(error),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{iter::repeat_n, process::Command};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     Cluster,
@@ -64,7 +64,8 @@ impl Cluster {
         blocks
     }
 
-    /// Waits until every running node is at the height of the highest, and their heads are equal.
+    /// Waits until every running node has the same head, and no block is to follow it by itself: one
+    /// with transactions is followed by an empty one.
     pub fn wait_agreed(&self) -> u64 {
         let nodes = self.running();
         let mut agreed = 0;
@@ -78,6 +79,7 @@ impl Cluster {
                 .collect();
             agreed = heads[0].0;
             heads.windows(2).all(|pair| pair[0] == pair[1])
+                && self.get(nodes[0], &format!("/v1/blocks/{agreed}"))["content"] == json!([])
         });
         agreed
     }

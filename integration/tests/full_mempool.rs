@@ -105,7 +105,7 @@ fn a_full_mempool_refuses_for_now_and_takes_the_same_transaction_later() {
     }
     cluster.wait_agreed();
     let chain = cluster.chain(0);
-    assert_eq!(cluster.chain(2), chain, "all hold the same");
+    assert!(cluster.chain(2) == chain, "all hold the same");
     for id in &taken {
         assert_eq!(heights_of(&chain, id).len(), 1, "{id} is committed once");
     }

@@ -1,6 +1,6 @@
 //! Shares: how much of something each of many has in use, never more than its share, so that one
 //! cannot keep the others from it. Only who has something in use is remembered: the bound on the
-//! whole, which is kept elsewhere, bounds this too.
+//! whole bounds this too.
 
 use std::{
     collections::BTreeMap,
@@ -8,6 +8,8 @@ use std::{
     net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// One may have this part of a whole.
 const PARTS: usize = 4;
@@ -79,6 +81,42 @@ impl<K: Ord> Drop for InUse<K> {
         if *left == 0 {
             in_use.remove(&self.key);
         }
+    }
+}
+
+/// A bound on the whole of something, and on each one's share of it.
+pub struct Bound<K> {
+    pub whole: Arc<Semaphore>,
+    pub most: usize,
+    pub shares: Arc<Shares<K>>,
+}
+
+/// Some of it, given back when this is dropped.
+pub struct Place<K: Ord> {
+    _of_whole: OwnedSemaphorePermit,
+    _of_share: InUse<K>,
+}
+
+/// Which of the two bounds has no room.
+pub enum Full {
+    Whole,
+    Share,
+}
+
+impl<K: Ord + Clone> Bound<K> {
+    pub fn new(most: usize) -> Self {
+        Self::with_share(most, share_of(most))
+    }
+
+    pub fn with_share(most: usize, share: usize) -> Self {
+        Self { whole: Arc::new(Semaphore::new(most)), most, shares: Shares::new(share) }
+    }
+
+    pub fn take(&self, key: &K, amount: usize) -> Result<Place<K>, Full> {
+        let permits = u32::try_from(amount).map_err(|_| Full::Whole)?;
+        let of_whole = self.whole.clone().try_acquire_many_owned(permits).map_err(|_| Full::Whole)?;
+        let of_share = self.shares.take(key, amount).ok_or(Full::Share)?;
+        Ok(Place { _of_whole: of_whole, _of_share: of_share })
     }
 }
 

@@ -76,14 +76,14 @@ fn full() -> Problem {
 impl<'a> Room<'a> {
     fn none(state: &'a State, caller: &'a Identity) -> Result<Self, Problem> {
         let of_whole = state.bodies.whole.try_acquire_many(0).map_err(|_| full())?;
-        let of_share = state.bodies.callers.take(caller, 0).ok_or_else(full)?;
+        let of_share = state.bodies.shares.take(caller, 0).ok_or_else(full)?;
         Ok(Self { state, caller, of_whole, of_share })
     }
 
     async fn grow(&mut self, kibibytes: usize, waits: bool) -> Result<(), Problem> {
         let State { bodies, api, .. } = self.state;
         if !self.of_share.grow(kibibytes) {
-            let share = bodies.callers.share();
+            let share = bodies.shares.share();
             return Err(Problem::caller_share_full(self.caller, format_args!("{share} KiB of bodies")));
         }
         let permits = u32::try_from(kibibytes).map_err(|_| full())?;

@@ -151,7 +151,7 @@ fn place(state: &State, caller: &Identity) -> Result<Place, Problem> {
     let subscribers = &state.subscribers;
     subscribers.take(caller, 1).map_err(|full| match full {
         Full::Whole => Problem::too_many_subscribers(subscribers.most),
-        Full::Share => Problem::caller_has_its_streams(caller, subscribers.callers.share()),
+        Full::Share => Problem::caller_has_its_streams(caller, subscribers.shares.share()),
     })
 }
 

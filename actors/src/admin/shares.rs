@@ -7,7 +7,6 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -20,7 +19,6 @@ use actix_web::{
     web::{self, Bytes},
 };
 use minidlt_protocol::types::Identity;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     State,
@@ -28,43 +26,13 @@ use super::{
     limits::SMALL_ANSWER_BYTES,
     problem::{Problem, turn_away},
 };
-use crate::shares::{InUse, Shares, share_of};
+use crate::shares;
+pub use crate::shares::Full;
 
 /// A bound on the whole of something, and on each caller's share of it.
-pub struct Bound {
-    pub whole: Arc<Semaphore>,
-    pub most: usize,
-    pub callers: Arc<Shares<Identity>>,
-}
-
+pub type Bound = shares::Bound<Identity>;
 /// Some of it, given back when this is dropped.
-pub struct Place {
-    _of_whole: OwnedSemaphorePermit,
-    _of_share: InUse<Identity>,
-}
-
-/// Which of the two bounds has no room.
-pub enum Full {
-    Whole,
-    Share,
-}
-
-impl Bound {
-    pub fn new(most: usize) -> Self {
-        Self::with_share(most, share_of(most))
-    }
-
-    pub fn with_share(most: usize, share: usize) -> Self {
-        Self { whole: Arc::new(Semaphore::new(most)), most, callers: Shares::new(share) }
-    }
-
-    pub fn take(&self, caller: &Identity, amount: usize) -> Result<Place, Full> {
-        let permits = u32::try_from(amount).map_err(|_| Full::Whole)?;
-        let of_whole = self.whole.clone().try_acquire_many_owned(permits).map_err(|_| Full::Whole)?;
-        let of_share = self.callers.take(caller, amount).ok_or(Full::Share)?;
-        Ok(Place { _of_whole: of_whole, _of_share: of_share })
-    }
-}
+pub type Place = shares::Place<Identity>;
 
 /// Room for an answer, taken before anything was done that the answer tells of: with the answer.
 pub struct Reserved(Place);
@@ -91,7 +59,7 @@ pub async fn within_share(
                     requests.most
                 )),
                 Full::Share => {
-                    let share = requests.callers.share();
+                    let share = requests.shares.share();
                     Problem::caller_share_full(&caller.identity, format_args!("{share} requests"))
                 }
             };
@@ -117,7 +85,7 @@ fn room_for(state: &State, caller: &Identity, size: BodySize) -> Result<Option<P
     if bytes <= SMALL_ANSWER_BYTES {
         return Ok(None);
     }
-    let share = state.answers.callers.share();
+    let share = state.answers.shares.share();
     let kibibytes = usize::try_from(bytes.div_ceil(1024)).unwrap_or(share).min(share);
     state.answers.take(caller, kibibytes).map(Some).map_err(|full| match full {
         Full::Whole => Problem::too_many_requests("answers that their callers have not read yet take all the room"),

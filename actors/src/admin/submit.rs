@@ -103,7 +103,7 @@ fn place_to_wait(state: &State, caller: &Identity) -> Result<Place, Problem> {
     waiters.take(caller, 1).map_err(|full| match full {
         Full::Whole => Problem::too_many_requests(format!("{} requests wait for a commit already", waiters.most)),
         Full::Share => {
-            let share = waiters.callers.share();
+            let share = waiters.shares.share();
             Problem::caller_share_full(caller, format_args!("{share} requests that wait for a commit"))
         }
     })

@@ -4,14 +4,10 @@
 //! Who finds no place is closed at once. To let it wait would let those wait who come after it: a
 //! single host could keep enrolled nodes out. Who is enrolled dials again.
 
-use std::{io, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{io, rc::Rc, sync::Arc, time::Duration};
 
 use actix::Message;
-use tokio::{
-    net::TcpListener,
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::sleep,
-};
+use tokio::{net::TcpListener, time::sleep};
 
 use super::refusals::Refusals;
 use crate::{
@@ -19,37 +15,11 @@ use crate::{
         ended::Ended,
         handshake::{Established, Handshaker},
     },
-    shares::{InUse, Shares, Source, share_of},
+    shares::{Bound, Full, Place, Source},
 };
 
 /// How long to wait when the system gives no connection, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// Places for handshakes of those who connect.
-pub struct Places {
-    most: usize,
-    free: Arc<Semaphore>,
-    sources: Arc<Shares<Source>>,
-}
-
-/// One of them, taken until this is dropped.
-pub struct Place {
-    _place: OwnedSemaphorePermit,
-    _of_share: InUse<Source>,
-}
-
-impl Places {
-    pub fn new(most: usize) -> Self {
-        Self { most, free: Arc::new(Semaphore::new(most)), sources: Shares::new(share_of(most)) }
-    }
-
-    fn take(&self, from: IpAddr) -> Result<Place, Ended> {
-        let (with, share) = (Source::from(from), self.sources.share());
-        let of_share = self.sources.take(&with, 1).ok_or(Ended::SourceShareFull { with, share })?;
-        let place = self.free.clone().try_acquire_owned().map_err(|_| Ended::HandshakesFull(self.most))?;
-        Ok(Place { _place: place, _of_share: of_share })
-    }
-}
 
 /// Somebody who connected came through the handshake, or did not.
 #[derive(Message)]
@@ -57,14 +27,14 @@ impl Places {
 pub struct Accepted {
     pub result: Result<Established, (String, Ended)>,
     /// Free once the Listener has taken the connection over: until then it counts as half open.
-    pub place: Place,
+    pub place: Place<Source>,
 }
 
 /// Accepts for ever.
 pub async fn accept(
     listener: TcpListener,
     handshaker: Arc<Handshaker>,
-    places: Places,
+    places: Bound<Source>,
     mut refusals: Refusals,
     to: actix::Recipient<Accepted>,
 ) {
@@ -79,9 +49,14 @@ pub async fn accept(
                 continue;
             }
         };
-        let place = match places.take(address.ip()) {
+        let source = Source::from(address.ip());
+        let place = match places.take(&source, 1) {
             Ok(place) => place,
-            Err(why) => {
+            Err(full) => {
+                let why = match full {
+                    Full::Whole => Ended::HandshakesFull(places.most),
+                    Full::Share => Ended::SourceShareFull { with: source, share: places.shares.share() },
+                };
                 refusals.tell(address, &why);
                 continue;
             }

@@ -42,9 +42,10 @@ use crate::{
         ended::Ended,
         handshake::{Established, Handshaker},
     },
+    shares::Bound,
     tls::{self, Authority, Credentials, TlsError},
 };
-use accept::{Accepted, Places};
+use accept::Accepted;
 pub use backoff::Backoff;
 pub use limits::Limits;
 use other::Other;
@@ -137,7 +138,7 @@ impl Listener {
             limit: limits.handshake,
             idle: limits.idle,
         });
-        let places = Places::new(limits.handshakes(self.others.len()));
+        let places = Bound::new(limits.handshakes(self.others.len()));
         let (refusals, to) = (Refusals::new(metrics.clone()), ctx.address().recipient());
         let accept = accept::accept(listening, handshaker.clone(), places, refusals, to);
         self.phase = Phase::Running { handshaker, accepting: actix_rt::spawn(accept) };

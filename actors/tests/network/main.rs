@@ -58,8 +58,9 @@ async fn four_nodes_connect_and_hear_each_other() {
 async fn they_find_each_other_again_whoever_went_away() {
     let mut network = Network::new(2);
     let mut zero = network.start(0, limits()).await;
-    let one = network.start(1, limits()).await;
+    let mut one = network.start(1, limits()).await;
     zero.hear_change(1, true).await;
+    one.hear_change(0, true).await;
 
     one.close().await;
     zero.hear_change(1, false).await;

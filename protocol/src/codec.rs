@@ -19,7 +19,7 @@ pub const MAX_DEPTH: usize = 32;
 pub const MAX_ITEMS: usize = 1 << 20;
 
 /// Most characters of a decoder's message that are passed on: it may quote the input.
-const MAX_REASON_CHARS: usize = 200;
+const MAX_REASON_BYTES: usize = 200;
 
 /// Why bytes were not accepted as CBOR of the expected shape.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -67,9 +67,20 @@ fn shape(error: serde_cbor::Error) -> CodecError {
     CodecError::Shape(clip(&error.to_string()))
 }
 
-/// The beginning of a decoder's message, which may quote all of a hostile input.
+/// The beginning of a decoder's message, which may quote all of a hostile input: on one line, and no
+/// longer in a log or in JSON than it looks.
 pub(crate) fn clip(reason: &str) -> String {
-    reason.chars().take(MAX_REASON_CHARS).collect()
+    let mut clipped = String::new();
+    for character in reason.chars() {
+        match character.is_control() {
+            true => clipped.extend(character.escape_default()),
+            false => clipped.push(character),
+        }
+        if clipped.len() >= MAX_REASON_BYTES {
+            break;
+        }
+    }
+    clipped
 }
 
 /// As [`decode`], and the bytes must be the very ones [`encode`] gives: one value, one encoding.

@@ -21,7 +21,7 @@ use minidlt_protocol::{registry::Role, types::Identity};
 use openssl::ssl::SslRef;
 
 use super::{
-    Api, State,
+    Api, State, connections,
     problem::{Problem, turn_away},
 };
 use crate::tls::TlsRefusal;
@@ -47,6 +47,9 @@ pub fn on_connect(state: &State, connection: &dyn Any, data: &mut Extensions) {
         && let Some(more) = state.strangers.lock().unwrap_or_else(PoisonError::into_inner).allow()
     {
         log::info!("API: a caller is refused: {reason}{more}");
+    }
+    if let Ok(identity) = &peer {
+        connections::admit_member(state, identity, stream.get_ref(), data);
     }
     data.insert(Peer(peer));
 }

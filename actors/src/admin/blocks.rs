@@ -9,7 +9,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    State, blocking,
+    State,
+    auth::By,
+    blocking,
     limits::{PAGE_BLOCKS, PAGE_BYTES},
     problem::Problem,
 };
@@ -63,12 +65,19 @@ fn unreadable(height: Height, error: &dyn std::fmt::Display) -> Problem {
     Problem::internal(format!("block {height} does not read"))
 }
 
-pub async fn list(state: web::Data<State>, query: web::Query<PageQuery>) -> Result<HttpResponse, Problem> {
+pub async fn list(
+    state: web::Data<State>,
+    By(caller): By,
+    query: web::Query<PageQuery>,
+) -> Result<HttpResponse, Problem> {
     let limit = query.limit.unwrap_or(DEFAULT_PAGE_BLOCKS);
     if !(1..=PAGE_BLOCKS).contains(&limit) {
         return Err(Problem::bad_request(format!("limit={limit}: from 1 to {PAGE_BLOCKS}")));
     }
     let from = Height::new(query.from);
+    // A page's room is known only when it is made, so few are made at once.
+    let (turns, pages) = (state.pages.of(&caller.identity), state.clone());
+    let _turn = pages.pages.turn(&turns).await.ok_or_else(|| Problem::not_ready("the node is stopping"))?;
     let page = blocking(move || page(&state, from, limit)).await?;
     Ok(HttpResponse::Ok().content_type("application/json").body(page))
 }

@@ -13,6 +13,7 @@ use std::{
 
 use actix_tls::accept::openssl::TlsStream;
 use actix_web::{dev::Extensions, rt::net::TcpStream};
+use minidlt_protocol::types::Identity;
 use socket2::SockRef;
 
 use super::State;
@@ -24,13 +25,16 @@ use crate::{
 
 pub struct Connections {
     sources: Arc<Shares<Source>>,
+    /// One member may come from many places.
+    members: Arc<Shares<Identity>>,
     log: Mutex<LogLimit>,
 }
 
 impl Connections {
     /// `most` are served at once, from all sources.
     pub fn new(most: usize) -> Self {
-        Self { sources: Shares::new(share_of(most)), log: Mutex::default() }
+        let share = share_of(most);
+        Self { sources: Shares::new(share), members: Shares::new(share), log: Mutex::default() }
     }
 }
 
@@ -50,10 +54,21 @@ pub fn admit(state: &State, connection: &dyn Any, data: &mut Extensions) -> bool
     false
 }
 
+/// The same for the member that its certificate names.
+pub fn admit_member(state: &State, member: &Identity, stream: &TcpStream, data: &mut Extensions) {
+    match state.connections.members.take(member, 1) {
+        Some(place) => drop(data.insert(place)),
+        None => {
+            metrics::count(&state.api.metrics.requests_refused, "caller-share-full");
+            let _ = SockRef::from(stream).shutdown(Shutdown::Both);
+        }
+    }
+}
+
 impl State {
     fn tell_refused(&self, from: IpAddr) {
         metrics::count(&self.api.metrics.requests_refused, "source-share-full");
-        let Connections { sources, log } = &self.connections;
+        let Connections { sources, log, .. } = &self.connections;
         if let Some(more) = log.lock().unwrap_or_else(PoisonError::into_inner).allow() {
             let (source, share) = (Source::from(from), sources.share());
             log::warn!("API: no connection with {source}: it has {share}, the most that one source may have{more}");

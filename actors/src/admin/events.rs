@@ -40,7 +40,7 @@ use super::{
     State,
     auth::By,
     blocking, blocks,
-    limits::EVENT_MESSAGE_BYTES,
+    limits::{EVENT_MESSAGE_BYTES, SMALL_ANSWER_BYTES},
     problem::Problem,
     shares::{Full, Place},
 };
@@ -260,7 +260,7 @@ impl Stream {
 
     async fn send_next(&mut self) -> Result<(), End> {
         let (state, turns) = (self.state.clone(), self.turns.clone());
-        let _turn = match is_old(&state, self.next) {
+        let turn = match is_old(&state, self.next) {
             true => Some(state.replays.turn(&turns).await.ok_or(End::Stopping)?),
             false => None,
         };
@@ -268,6 +268,13 @@ impl Stream {
             log::error!("API: a stream of events ends: {problem}");
             End::Failed
         })?;
+        // A new block's frame is shared until it is sent; then each connection has a copy of its own.
+        let _turn = match turn {
+            None if frame.len() as u64 > SMALL_ANSWER_BYTES => {
+                Some(state.replays.turn(&turns).await.ok_or(End::Stopping)?)
+            }
+            turn => turn,
+        };
         in_time(&state, self.send(frame)).await?;
         self.next = self.next.next();
         Ok(())

@@ -21,7 +21,8 @@
 //! | `max_wait` | 60 s | the longest such wait: 400 |
 //! | `subscribers` ¼ | 256 | event streams: 503, also beyond a share |
 //! | `frame_time` | 10 s | for a subscriber to take one frame, or a ping: closed with 1008 |
-//! | [`REPLAYS`] | 16, a caller ¼ | frames of old blocks in memory, each a stream's own; other streams wait |
+//! | [`REPLAYS`] | 16, a caller ¼ | frames of old or large blocks in memory, each a stream's own; other streams wait |
+//! | [`PAGES`] | 8, a caller ¼ | pages of blocks being made; other requests wait |
 //! | `ask_time` | 5 s | for another part of the node to answer a question: 503 |
 //! | `head_time` | 5 s | for a request's head to come: 408 |
 //! | `body_time` | 30 s | for a request's body to come: 408 |
@@ -97,6 +98,7 @@ pub const CONNECTION_WINDOW_BYTES: u32 = 512 << 10;
 pub const REFUSALS: usize = 64;
 pub const SMALL_ANSWER_BYTES: u64 = 64 << 10;
 pub const REPLAYS: usize = 16;
+pub const PAGES: usize = 8;
 pub const PAGE_BLOCKS: u64 = 100;
 pub const PAGE_BYTES: usize = 8 << 20;
 pub const MESSAGE_BYTES: usize = 1_024;

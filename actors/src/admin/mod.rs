@@ -52,7 +52,9 @@ use tokio::sync::{Notify, Semaphore, watch};
 use self::{
     connections::Connections,
     events::Frames,
-    limits::{CONNECTION_WINDOW_BYTES, PREPARATIONS, PREPARATIONS_A_CALLER, REFUSALS, REPLAYS, STREAM_WINDOW_BYTES},
+    limits::{
+        CONNECTION_WINDOW_BYTES, PAGES, PREPARATIONS, PREPARATIONS_A_CALLER, REFUSALS, REPLAYS, STREAM_WINDOW_BYTES,
+    },
     problem::Problem,
     replays::Replays,
     shares::Bound,
@@ -135,6 +137,8 @@ struct State {
     waiters: Bound,
     subscribers: Bound,
     replays: Replays,
+    /// Pages of blocks being made.
+    pages: Replays,
     /// A place here goes with the work, and not with the request, whose caller may hang up.
     verifying: Arc<Semaphore>,
     preparing: Arc<Semaphore>,
@@ -161,6 +165,7 @@ impl State {
             waiters: Bound::new(waiters),
             subscribers: Bound::new(subscribers),
             replays: Replays::new(REPLAYS),
+            pages: Replays::new(PAGES),
             verifying: Arc::new(Semaphore::new(1)),
             preparing: Arc::new(Semaphore::new(PREPARATIONS)),
             preparing_callers: Shares::new(PREPARATIONS_A_CALLER),

@@ -1,5 +1,6 @@
-//! Turns to send old blocks. Each holds a frame of its own in memory until its reader has taken it, so
-//! they are few, and one caller has no more than its share of them, however slowly it reads.
+//! Turns to send old or large blocks, or to make a page of them. Each holds a text of its own in memory,
+//! a frame until its reader has taken it, so they are few, and one caller has no more than its share of
+//! them, however slowly it reads.
 
 use std::{
     collections::BTreeMap,

@@ -95,8 +95,8 @@ pub async fn post(
     Ok(response)
 }
 
-/// Room for the answer about one transaction: a problem has some 300 bytes.
-const ANSWERED_BYTES: usize = 384;
+/// Room for the answer about one transaction: a problem has some 300 bytes, and quotes at most some 200.
+const ANSWERED_BYTES: usize = 768;
 
 fn place_to_wait(state: &State, caller: &Identity) -> Result<Place, Problem> {
     let waiters = &state.waiters;

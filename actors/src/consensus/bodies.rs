@@ -56,6 +56,11 @@ impl Bodies {
         if *peer != block.header.proposer && !asked {
             return false;
         }
+        // A repeat says nothing new, and each would be looked at anew; what is still wanted is looked at
+        // again whenever the core asks.
+        if self.offered.get(&hash).is_some_and(|offers| offers.contains_key(peer)) {
+            return false;
+        }
         if self.offered.len() >= MAX_OFFERED && !self.offered.contains_key(&hash) {
             let unnamed = self.offered.keys().find(|offered| !self.wanted.contains_key(offered)).copied();
             match unnamed {

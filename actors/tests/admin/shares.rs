@@ -180,8 +180,8 @@ async fn of_answers_that_are_not_read() {
 }
 
 /// Whether a request from 127.0.0.`host` is answered.
-async fn is_served(node: &Node, host: u8) -> bool {
-    let mut stream = connect(node, TRADER, host).await;
+async fn is_served(node: &Node, who: &str, host: u8) -> bool {
+    let mut stream = connect(node, who, host).await;
     let asked = block(move || {
         // Where it was closed, nothing comes.
         let _ = stream.write_all(&get("/v1/users"));
@@ -191,16 +191,19 @@ async fn is_served(node: &Node, host: u8) -> bool {
 }
 
 #[actix_web::test]
-async fn of_connections_by_where_they_come_from() {
+async fn of_connections_by_where_they_come_from_and_whose_they_are() {
     let node = Node::with(Limits { connections_per_worker: 8, head_time: PATIENCE, ..Limits::default() });
     let open = [connect(&node, TRADER, 2).await, connect(&node, TRADER, 2).await];
     assert_eq!(rest(connect(&node, ADMIN, 2).await).await, "", "closed at once, whoever it is");
     let refused = Reason { reason: "source-share-full".into() };
     assert_eq!(node.metrics.requests_refused.get_or_create(&refused).get(), 1);
-    assert!(is_served(&node, 1).await, "another source is");
+    assert!(is_served(&node, ADMIN, 1).await, "another member from another source is served");
+    assert!(!is_served(&node, TRADER, 1).await, "the same member from another source is not");
+    let refused = Reason { reason: "caller-share-full".into() };
+    assert_eq!(node.metrics.requests_refused.get_or_create(&refused).get(), 1);
     drop(open);
     let began = Instant::now();
-    while !is_served(&node, 2).await {
+    while !is_served(&node, TRADER, 2).await {
         assert!(began.elapsed() < PATIENCE, "its places were not given back");
     }
 }

@@ -66,7 +66,7 @@ fn log_to_stderr(level: LevelFilter) {
         .filter_module("informalsystems_malachitebft", LevelFilter::Warn)
         .filter_module("actix_server", LevelFilter::Warn)
         .filter_module("actix_http", LevelFilter::Warn)
-        .filter_module("h2", LevelFilter::Warn)
+        .filter_module("h2", LevelFilter::Error)
         .filter_module("mio", LevelFilter::Warn)
         .format_target(false)
         .format_timestamp_millis()

@@ -13,6 +13,7 @@ pub mod log_limit;
 pub mod mempool;
 pub mod messages;
 pub mod metrics;
+mod post;
 pub mod session;
 pub mod shares;
 pub mod signer;

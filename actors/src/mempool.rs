@@ -153,8 +153,8 @@ impl Mempool {
     ) -> ResponseActFuture<Self, Vec<Result<SharedTransaction, Refusal>>> {
         let (count, of_users) = (transactions.len(), gateway.is_some());
         // Under load they go to all cores; a lone one is done before another thread would be awake.
-        let bytes: usize = transactions.iter().map(|transaction| transaction.as_slice().len()).sum();
-        let lone = count <= NEAR_TRANSACTIONS && bytes <= NEAR_BYTES && self.checking.none();
+        let bytes = || transactions.iter().map(|transaction| transaction.as_slice().len()).sum::<usize>();
+        let lone = count <= NEAR_TRANSACTIONS && self.checking.none() && bytes() <= NEAR_BYTES;
         let verifier = if lone { &self.links.near } else { &self.links.verifiers };
         *self.checking.of(of_users) += count;
         let jobs = transactions.chunks(JOB_TRANSACTIONS).map(|job| {

@@ -9,9 +9,8 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use actix::{Actor, Context, Handler, MessageResult, dev::SendError};
+use actix::{Actor, Context, Handler, MessageResult};
 use bytes::Bytes;
-use futures_executor::block_on;
 use minidlt_protocol::{
     codec,
     crypto::{SecretKey, Signature},
@@ -20,8 +19,6 @@ use minidlt_protocol::{
     vote::{Phase, Proposal, SignedProposal, SignedVote, Vote},
 };
 
-use tokio::task::unconstrained;
-
 use crate::{
     clock, fatal,
     journal::{Journal, JournalError, Record},
@@ -29,6 +26,7 @@ use crate::{
         network::Outgoing,
         signer::{Entries, Publish, ReadLog, SignProposal, SignVote, Stamp, StampOne},
     },
+    post::post_blocking,
 };
 
 /// Messages that may wait for the Signer; who sends more waits, or is told.
@@ -159,9 +157,7 @@ impl Signer {
     /// Hands over to the Listener, waiting while its mailbox is full; it never waits for the Signer
     /// itself. A Listener that is gone takes nothing any more: the node is shutting down.
     fn send(&self, outgoing: Outgoing) {
-        if let Err(SendError::Full(outgoing)) = self.outgoing.try_send(outgoing)
-            && block_on(unconstrained(self.outgoing.send(outgoing))).is_err()
-        {
+        if post_blocking(&self.outgoing, outgoing).is_err() {
             log::debug!("a frame was not sent: the listener is gone");
         }
     }

@@ -76,9 +76,10 @@ pub async fn list(
     }
     let from = Height::new(query.from);
     // A page's room is known only when it is made, so few are made at once.
-    let (turns, pages) = (state.pages.of(&caller.identity), state.clone());
-    let _turn = pages.pages.turn(&turns).await.ok_or_else(|| Problem::not_ready("the node is stopping"))?;
-    let page = blocking(move || page(&state, from, limit)).await?;
+    let turns = state.pages.of(&caller.identity);
+    let _turn = state.pages.turn(&turns).await.ok_or_else(|| Problem::not_ready("the node is stopping"))?;
+    let reading = state.clone();
+    let page = blocking(move || page(&reading, from, limit)).await?;
     Ok(HttpResponse::Ok().content_type("application/json").body(page))
 }
 

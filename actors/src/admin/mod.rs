@@ -24,12 +24,12 @@ mod openapi;
 mod prepare;
 mod problem;
 mod registry;
-mod replays;
 mod routes;
 mod shares;
 mod status;
 mod submit;
 mod transactions;
+mod turns;
 mod wait;
 
 use std::{
@@ -56,8 +56,8 @@ use self::{
         CONNECTION_WINDOW_BYTES, PAGES, PREPARATIONS, PREPARATIONS_A_CALLER, REFUSALS, REPLAYS, STREAM_WINDOW_BYTES,
     },
     problem::Problem,
-    replays::Replays,
     shares::Bound,
+    turns::Turns,
 };
 pub use self::{ledger::Ledger, limits::Limits};
 use crate::{
@@ -136,9 +136,10 @@ struct State {
     /// Requests that wait for a commit.
     waiters: Bound,
     subscribers: Bound,
-    replays: Replays,
+    /// Frames of old or large blocks on their way.
+    replays: Turns,
     /// Pages of blocks being made.
-    pages: Replays,
+    pages: Turns,
     /// A place here goes with the work, and not with the request, whose caller may hang up.
     verifying: Arc<Semaphore>,
     preparing: Arc<Semaphore>,
@@ -164,8 +165,8 @@ impl State {
             answers: Bound::new(answers_bytes / 1024),
             waiters: Bound::new(waiters),
             subscribers: Bound::new(subscribers),
-            replays: Replays::new(REPLAYS),
-            pages: Replays::new(PAGES),
+            replays: Turns::new(REPLAYS),
+            pages: Turns::new(PAGES),
             verifying: Arc::new(Semaphore::new(1)),
             preparing: Arc::new(Semaphore::new(PREPARATIONS)),
             preparing_callers: Shares::new(PREPARATIONS_A_CALLER),

@@ -7,8 +7,7 @@
 
 use std::{mem::take, sync::Arc};
 
-use actix::{MailboxError, Message, Recipient, dev::SendError};
-use futures_executor::block_on;
+use actix::{Message, Recipient};
 use minidlt_protocol::{
     block::{Block, CompactBlock, SharedTransaction},
     codec,
@@ -20,12 +19,12 @@ use minidlt_protocol::{
     vote::{Proposal, Vote},
 };
 use serde::{Deserialize, Serialize};
-use tokio::task::unconstrained;
 
 use super::bodies::{Bodies, Body};
 use crate::{
     fatal,
     messages::signer::{Entries, Publish, SignProposal, SignVote, Stamp},
+    post::{post_blocking, wait},
 };
 
 /// What gathers for the log before it is handed over unasked, in bytes.
@@ -128,11 +127,7 @@ impl SignerDesk {
     /// Waits only where the Signer's mailbox is full.
     fn hand_over(&mut self) {
         let publish = Publish { before: self.take_log(), stamps: take(&mut self.stamps) };
-        let sent = match self.links.publish.try_send(publish) {
-            Err(SendError::Full(publish)) => block_on(unconstrained(self.links.publish.send(publish))),
-            Err(SendError::Closed(_)) => Err(MailboxError::Closed),
-            Ok(()) => Ok(()),
-        };
+        let sent = post_blocking(&self.links.publish, publish);
         sent.unwrap_or_else(|error| fatal::stop(format!("the signer is gone: {error}")));
     }
 
@@ -142,14 +137,12 @@ impl SignerDesk {
     }
 }
 
-/// Waits for a signature. Unconstrained: a task whose budget of the runtime is spent would put off
-/// its waking to a runtime that this very wait keeps from running.
+/// Waits for a signature.
 fn ask<M>(signer: &Recipient<M>, request: M) -> Option<Signature>
 where
     M: Message<Result = Option<Signature>> + Send + 'static,
 {
-    block_on(unconstrained(signer.send(request)))
-        .unwrap_or_else(|error| fatal::stop(format!("the signer is gone: {error}")))
+    wait(signer.send(request)).unwrap_or_else(|error| fatal::stop(format!("the signer is gone: {error}")))
 }
 
 impl consensus::Signer for SignerDesk {

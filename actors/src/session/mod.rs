@@ -13,7 +13,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use actix::{MailboxError, Message, Recipient, dev::SendError};
+use actix::Message;
 use bytes::Bytes;
 use minidlt_protocol::{
     message::{Alive, MessageError, SyncContent},
@@ -32,6 +32,7 @@ use crate::{
         verifier::{Open, Opened},
     },
     metrics::{Metrics, count},
+    post::post,
 };
 use ended::Ended;
 use handshake::Established;
@@ -129,19 +130,6 @@ async fn write<W: AsyncWrite + Unpin>(queue: &Queue, mut writer: FrameWriter<W>)
             return error;
         }
         queue.filled().await;
-    }
-}
-
-/// Puts a message into a mailbox, waiting only where it is full: no answer is asked for, and so no
-/// thread is woken to give one.
-async fn post<M>(to: &Recipient<M>, message: M) -> Result<(), MailboxError>
-where
-    M: Message<Result = ()> + Send + 'static,
-{
-    match to.try_send(message) {
-        Ok(()) => Ok(()),
-        Err(SendError::Full(message)) => to.send(message).await,
-        Err(SendError::Closed(_)) => Err(MailboxError::Closed),
     }
 }
 

@@ -12,14 +12,14 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::shares::share_of;
 
-pub struct Replays {
+pub struct Turns {
     whole: Semaphore,
     share: usize,
     /// Of those who have streams.
     callers: Mutex<BTreeMap<Identity, Weak<Semaphore>>>,
 }
 
-impl Replays {
+impl Turns {
     pub fn new(whole: usize) -> Self {
         Self { whole: Semaphore::new(whole), share: share_of(whole), callers: Mutex::default() }
     }
@@ -50,16 +50,16 @@ mod tests {
 
     #[actix_rt::test]
     async fn one_caller_leaves_turns_for_others_and_is_forgotten_when_gone() {
-        let replays = Replays::new(8);
+        let all = Turns::new(8);
         let (a, b) = ("a@Org01".parse().unwrap(), "b@Org01".parse().unwrap());
-        let (first, again, other) = (replays.of(&a), replays.of(&a), replays.of(&b));
-        let held = [replays.turn(&first).await, replays.turn(&again).await];
-        assert!(replays.turn(&again).now_or_never().is_none(), "a quarter of eight");
-        assert!(replays.turn(&other).now_or_never().is_some());
+        let (first, again, other) = (all.of(&a), all.of(&a), all.of(&b));
+        let held = [all.turn(&first).await, all.turn(&again).await];
+        assert!(all.turn(&again).now_or_never().is_none(), "a quarter of eight");
+        assert!(all.turn(&other).now_or_never().is_some());
         drop(held);
-        assert!(replays.turn(&first).now_or_never().is_some());
+        assert!(all.turn(&first).now_or_never().is_some());
         drop((first, again, other));
-        replays.of(&b);
-        assert_eq!(replays.callers.lock().unwrap().len(), 1);
+        all.of(&b);
+        assert_eq!(all.callers.lock().unwrap().len(), 1);
     }
 }

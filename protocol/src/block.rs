@@ -145,10 +145,12 @@ impl Header {
         }
     }
 
-    /// A voter's further check of a block proposed in `round`: is its time near mine? A block proposed
-    /// again in a later round may be as old as the wait was long, so only the future is shut to it.
-    pub fn check_clock(&self, round: Round, now: Timestamp) -> Result<(), BlockError> {
-        let ahead = self.created > now.plus_millis(CLOCK_WINDOW_MILLIS);
+    /// A voter's further check of a block that follows `head`, proposed in `round`: is its time near
+    /// mine? A block proposed again in a later round may be as old as the wait was long, so only the
+    /// future is shut to it. The head's own time is never too far ahead: where all clocks have gone
+    /// back, the ledger's time stands still until they get there.
+    pub fn check_clock(&self, head: &Head, round: Round, now: Timestamp) -> Result<(), BlockError> {
+        let ahead = self.created > now.plus_millis(CLOCK_WINDOW_MILLIS).max(head.created);
         let behind = self.created.plus_millis(CLOCK_WINDOW_MILLIS) < now && self.round == round;
         if ahead || behind { Err(BlockError::ClockWindow { created: self.created, now }) } else { Ok(()) }
     }

@@ -143,6 +143,7 @@ impl Network {
             created: Timestamp::from_millis(1),
             consensus: ConsensusMode::Bft,
             timeouts: Timeouts::default(),
+            synchronise: Default::default(),
             organisations: authorities.iter().map(organisation).collect(),
             nodes,
             users,

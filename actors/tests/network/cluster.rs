@@ -133,6 +133,7 @@ impl Network {
             created: Timestamp::from_millis(1),
             consensus: ConsensusMode::Bft,
             timeouts: Timeouts::default(),
+            synchronise: Default::default(),
             organisations: organisations.collect(),
             nodes: nodes.collect(),
             users: vec![trader],

@@ -6,6 +6,7 @@ pub mod admin;
 pub mod clock;
 pub mod consensus;
 pub mod fatal;
+pub mod fork;
 pub mod frame;
 pub mod journal;
 pub mod listener;

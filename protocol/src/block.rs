@@ -122,6 +122,9 @@ pub enum BlockError {
     Repeated { position: usize, id: Hash },
 }
 
+/// The name of the link in [`BlockError::Mismatch`].
+const PREVIOUS: &str = "previous hash";
+
 fn same<T: PartialEq + std::fmt::Display>(what: &'static str, found: &T, expected: &T) -> Result<(), BlockError> {
     if found == expected {
         return Ok(());
@@ -133,7 +136,7 @@ impl Header {
     /// Checks that this header may follow `head`: links, roots, proposer, time.
     pub fn check_follows(&self, head: &Head, voters: &Voters) -> Result<(), BlockError> {
         same("height", &self.height, &head.height.next())?;
-        same("previous hash", &self.previous, &head.hash)?;
+        same(PREVIOUS, &self.previous, &head.hash)?;
         same("results root", &self.results_root, &head.results_root)?;
         same("state root", &self.state_root, &head.state_root)?;
         if self.created < head.created {
@@ -223,6 +226,14 @@ pub enum CertifiedBlockError {
     Block { height: Height, reason: BlockError },
     #[error("certificate of block {height}: {reason}")]
     Certificate { height: Height, reason: CertificateError },
+}
+
+impl CertifiedBlockError {
+    /// It is certified, of the next height, and follows another block than the head: either the one who
+    /// sent it or the head's voters have more than one chain.
+    pub fn is_of_another_chain(&self) -> bool {
+        matches!(self, Self::Block { reason: BlockError::Mismatch { what: PREVIOUS, .. }, .. })
+    }
 }
 
 impl DecidedBlock {

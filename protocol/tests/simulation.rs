@@ -128,7 +128,8 @@ fn spell(seed: u64, mode: ConsensusMode, kind: SpellKind) -> Plan {
 #[test]
 fn nodes_that_lost_everything_never_vote_twice() {
     for (nodes, liars) in [(4, 0), (4, 1), (7, 1)] {
-        let report = all("bft, lost disks", &seeds(6), |seed| Plan { liars, wipes: 3, ..Plan::rough(seed, nodes, Bft) });
+        let report =
+            all("bft, lost disks", &seeds(6), |seed| Plan { liars, wipes: 3, ..Plan::rough(seed, nodes, Bft) });
         assert!(number("MINIDLT_SEED").is_some() || report.wiped > 0);
     }
 }

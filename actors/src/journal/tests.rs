@@ -21,8 +21,17 @@ fn entry(text: &str) -> Record {
     Record::Entry(text.as_bytes().to_vec())
 }
 
+/// Opens it, or makes that of a new node.
+fn open(directory: &Path) -> (Journal, Vec<Record>) {
+    let new = directory.join(of_a_new_node().0);
+    if !new.exists() {
+        std::fs::write(new, of_a_new_node().1).unwrap();
+    }
+    Journal::open(directory).unwrap().expect("there is a log")
+}
+
 fn write(directory: &Path, height: u64, batches: &[&[Record]]) -> u64 {
-    let (mut journal, _) = Journal::open(directory).unwrap();
+    let (mut journal, _) = open(directory);
     journal.begin(Height::new(height)).unwrap();
     for batch in batches {
         batch.iter().for_each(|record| journal.append(record).unwrap());
@@ -32,13 +41,13 @@ fn write(directory: &Path, height: u64, batches: &[&[Record]]) -> u64 {
 }
 
 fn read(directory: &Path) -> (u64, Vec<Record>) {
-    let (journal, records) = Journal::open(directory).unwrap();
+    let (journal, records) = open(directory);
     (journal.height().get(), records)
 }
 
 /// The file with the log of the latest height.
 fn active(directory: &Path) -> PathBuf {
-    let (journal, _) = Journal::open(directory).unwrap();
+    let (journal, _) = open(directory);
     journal.halves[journal.active].path.clone()
 }
 
@@ -53,7 +62,7 @@ fn records_are_found_again_in_order() {
 #[test]
 fn what_was_not_synced_may_go_but_a_signature_never_by_beginning_anew() {
     let dir = TempDir::new().unwrap();
-    let (mut journal, _) = Journal::open(dir.path()).unwrap();
+    let (mut journal, _) = open(dir.path());
     journal.begin(Height::new(1)).unwrap();
     journal.append(&entry("lost")).unwrap();
     journal.begin(Height::new(2)).unwrap();
@@ -94,7 +103,7 @@ fn a_torn_first_batch_leaves_the_height_before() {
     for height in 1..=4 {
         write(dir.path(), height, &[&[vote(height, 0)], &[vote(height, 1), entry("z")]]);
     }
-    let (mut journal, _) = Journal::open(dir.path()).unwrap();
+    let (mut journal, _) = open(dir.path());
     let path = journal.halves[1 - journal.active].path.clone();
     let old = std::fs::read(&path).unwrap();
     journal.begin(Height::new(5)).unwrap();
@@ -132,14 +141,14 @@ fn a_flipped_byte_in_the_middle_refuses_to_start_and_says_what_to_do() {
         let Err(error) = Journal::open(dir.path()) else { panic!("opened with byte {at} flipped") };
         let text = error.to_string();
         assert!(matches!(error, JournalError::Damaged { height, .. } if height.get() == 9), "{text}");
-        assert!(text.contains("move this file away") && !text.contains('\n'), "{text}");
+        assert!(text.contains("Remove signer-0.log and signer-1.log") && !text.contains('\n'), "{text}");
     }
 }
 
 #[test]
 fn two_processes_cannot_hold_it() {
     let dir = TempDir::new().unwrap();
-    let held = Journal::open(dir.path()).unwrap();
+    let held = open(dir.path());
     assert!(matches!(Journal::open(dir.path()), Err(JournalError::Locked { .. })));
     drop(held);
     assert!(Journal::open(dir.path()).is_ok());
@@ -151,4 +160,26 @@ fn it_grows_past_what_was_allocated() {
     let big = Record::Entry(vec![3; 3 << 20]);
     write(dir.path(), 1, &[&[vote(1, 0), big.clone()], &[vote(1, 1)]]);
     assert_eq!(read(dir.path()), (1, vec![vote(1, 0), big, vote(1, 1)]));
+}
+
+#[test]
+fn a_lost_log_is_told_from_a_new_one_and_one_begun_anew_says_from_where() {
+    let dir = TempDir::new().unwrap();
+    assert!(Journal::open(dir.path()).unwrap().is_none(), "nothing is there");
+    assert_eq!(read(dir.path()), (0, vec![]), "a new node's");
+    write(dir.path(), 1, &[&[vote(1, 0)]]);
+    let second = dir.path().join(FILES[1]);
+    let kept = std::fs::read(&second).unwrap();
+    std::fs::remove_file(&second).unwrap();
+    assert!(Journal::open(dir.path()).unwrap().is_none(), "half of it is gone");
+    std::fs::write(&second, kept).unwrap();
+    assert_eq!(read(dir.path()), (1, vec![vote(1, 0)]));
+    for file in FILES {
+        std::fs::write(dir.path().join(file), vec![0; 4096]).unwrap();
+    }
+    assert!(Journal::open(dir.path()).unwrap().is_none(), "nothing in it is valid");
+    drop(Journal::begin_at(dir.path(), Height::new(7)).unwrap());
+    assert_eq!(read(dir.path()), (7, vec![]));
+    write(dir.path(), 7, &[&[vote(7, 0)]]);
+    assert_eq!(read(dir.path()), (7, vec![vote(7, 0)]));
 }

@@ -8,6 +8,7 @@ use std::{
 
 use actix::{Actor, Addr, Context, Handler};
 use minidlt_actors::{
+    journal,
     listener::{Backoff, Limits, Listener, Settings},
     messages::{
         network::{Begin, Class, CloseAll, FromPeer, GetPeers, Peer, PeerChanged, Routes},
@@ -178,7 +179,7 @@ impl Network {
             limits,
         };
         let listener = Listener::new(settings, socket).unwrap().start();
-        let directory = TempDir::new().unwrap();
+        let directory = new_node();
         let signer = Signer::open(identity(n), network, key(n), directory.path(), listener.clone().recipient());
         let signer = signer.unwrap().start();
         let verifier = Verifier::new(identity(n), network, registry, Arc::new(|_| Ok(false)));
@@ -196,6 +197,14 @@ impl Network {
         listener.send(Begin(routes)).await.unwrap();
         TestNode { listener, signer, metrics, heard, _head: head_sender, _directory: directory }
     }
+}
+
+/// The data directory of a node that has never signed anything.
+pub fn new_node() -> TempDir {
+    let directory = TempDir::new().unwrap();
+    let (file, nothing_signed) = journal::of_a_new_node();
+    std::fs::write(directory.path().join(file), nothing_signed).unwrap();
+    directory
 }
 
 fn head(height: u64) -> Head {

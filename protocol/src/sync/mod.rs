@@ -51,7 +51,8 @@ mod tests;
 use std::{collections::BTreeMap, time::Duration};
 
 use self::fetching::Fetching;
-pub use self::standing::Synchronise;
+pub use self::fetching::MOST_BYTES;
+pub use self::standing::{Participation, Synchronise};
 use crate::{
     types::{Hash, Height, Identity},
     vote::Voters,
@@ -109,16 +110,28 @@ pub enum Input {
     Connected(Identity),
     Gone(Identity),
     /// This peer says that it stands here.
-    Claim { peer: Identity, place: Place },
+    Claim {
+        peer: Identity,
+        place: Place,
+    },
     /// This peer has shown a certificate for this place, which holds; genesis needs none.
-    Standing { peer: Identity, place: Place },
+    Standing {
+        peer: Identity,
+        place: Place,
+    },
     /// This peer sent so many blocks, in order, from this height on. Nothing of them is checked.
-    Answer { peer: Identity, from: Height, count: u64 },
+    Answer {
+        peer: Identity,
+        from: Height,
+        count: u64,
+    },
     /// Blocks up to here are on disk, by whatever way they came.
     Committed(Place),
     /// The next accepted block did not hold. `forked`: its certificate does, but it follows another
     /// block than this node's head.
-    Refused { forked: bool },
+    Refused {
+        forked: bool,
+    },
     Tick,
 }
 
@@ -242,11 +255,6 @@ impl Synchroniser {
         std::mem::take(&mut self.outputs)
     }
 
-    /// Whether this node may propose and vote.
-    pub fn is_taking_part(&self) -> bool {
-        self.taking_part
-    }
-
     fn on_connected(&mut self, now: Duration, peer: Identity) {
         if peer == self.settings.me {
             return;
@@ -303,7 +311,8 @@ impl Synchroniser {
         if let Some(peer) = self.fetching.overdue(now) {
             self.blame(now, &peer, Fault::Stalled);
         }
-        let due: Vec<_> = self.peers.iter().filter(|(_, peer)| peer.is_due(now)).map(|(name, _)| name.clone()).collect();
+        let due: Vec<_> =
+            self.peers.iter().filter(|(_, peer)| peer.is_due(now)).map(|(name, _)| name.clone()).collect();
         due.iter().for_each(|peer| self.ask(now, peer, None));
         if self.head_at_tick == self.head.height {
             self.look(now);

@@ -22,7 +22,33 @@ pub enum Synchronise {
     All,
 }
 
+/// Whether a node takes part, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Participation {
+    /// From this height on.
+    TakesPart { from: Height },
+    /// So many other voters match, of so many needed; where it may vote at all, from this height on.
+    Waits { from: Height, matching: usize, needed: usize },
+    /// Its record is lost: so many other voters have shown where they stand, of so many needed. Where
+    /// there are fewer others than that, it never is safe.
+    Abstains { shown: usize, needed: usize, others: usize },
+    /// It has seen a fork.
+    Halted,
+}
+
 impl Synchroniser {
+    pub fn participation(&self) -> Participation {
+        let others = self.other_voters().count();
+        match self.vote_from {
+            _ if self.forked => Participation::Halted,
+            None => {
+                Participation::Abstains { shown: self.shown().count(), needed: self.settings.voters.quorum(), others }
+            }
+            Some(from) if self.taking_part => Participation::TakesPart { from },
+            Some(from) => Participation::Waits { from, matching: self.matching(), needed: self.needed() },
+        }
+    }
+
     pub(super) fn on_standing(&mut self, now: Duration, peer: Identity, place: Place, chain: &impl Chain) {
         let Some(known) = self.peers.get_mut(&peer) else { return };
         known.answered = true;
@@ -91,23 +117,34 @@ impl Synchroniser {
 
     /// The lowest height in which this node, whose record is lost, cannot have voted.
     fn safe_height(&self) -> Option<Height> {
-        let shown: Vec<Height> = self.other_voters().filter_map(|peer| Some(peer?.standing?.height)).collect();
-        if shown.len() < self.settings.voters.quorum() {
+        if self.shown().count() < self.settings.voters.quorum() {
             return None;
         }
-        let highest = shown.into_iter().max()?.max(self.head.height);
+        let highest = self.shown().max()?.max(self.head.height);
         Some(Height::new(highest.get().saturating_add(UNSAFE_HEIGHTS)).next())
     }
 
     fn enough_match(&self) -> bool {
-        let others = self.other_voters().count();
-        let matching = self.other_voters().filter(|peer| peer.is_some_and(|peer| peer.matches)).count();
-        let this = self.settings.voters.as_slice().len() - others;
+        self.matching() >= self.needed()
+    }
+
+    /// How many other voters must match.
+    fn needed(&self) -> usize {
+        let (voters, others) = (&self.settings.voters, self.other_voters().count());
         match self.settings.policy {
-            Synchronise::Any => matching >= others.min(1),
-            Synchronise::Quorum => matching + this >= self.settings.voters.quorum(),
-            Synchronise::All => matching == others,
+            Synchronise::Any => others.min(1),
+            Synchronise::Quorum => voters.quorum() - (voters.as_slice().len() - others),
+            Synchronise::All => others,
         }
+    }
+
+    fn matching(&self) -> usize {
+        self.other_voters().filter(|peer| peer.is_some_and(|peer| peer.matches)).count()
+    }
+
+    /// How high the other voters have shown to stand.
+    fn shown(&self) -> impl Iterator<Item = Height> {
+        self.other_voters().filter_map(|peer| Some(peer?.standing?.height))
     }
 
     /// What is known of each voter but this node, if anything is.

@@ -55,6 +55,10 @@ impl World {
         world
     }
 
+    fn takes_part(&self) -> bool {
+        matches!(self.core.participation(), Participation::TakesPart { .. })
+    }
+
     fn input(&mut self, input: Input) -> Vec<Output> {
         self.core.step(self.now, input, &self.chain)
     }
@@ -219,17 +223,17 @@ fn a_node_takes_part_once_the_policy_is_met() {
         let mut world = World::new(4, ConsensusMode::Bft, policy, VoteRecord::Kept(Height::new(1)), 5);
         (1..4).for_each(|n| drop(world.input(Input::Connected(node(n)))));
         for n in 1..=others {
-            assert!(!world.core.is_taking_part(), "{policy:?}, {n}");
+            assert!(!world.takes_part(), "{policy:?}, {n}");
             // One stands lower, one as high; both are of this node's chain.
             world.stands(n, at(u64::from(n)));
         }
-        assert!(world.core.is_taking_part(), "{policy:?}");
+        assert!(world.takes_part(), "{policy:?}");
     }
     let full = ConsensusMode::FullConsent;
     let mut world = World::new(4, full, Synchronise::Quorum, VoteRecord::Kept(Height::new(1)), 5);
     (1..4).for_each(|n| drop(world.input(Input::Connected(node(n)))));
     (1..3).for_each(|n| drop(world.stands(n, at(5))));
-    assert!(!world.core.is_taking_part(), "in full consent a quorum is all");
+    assert!(!world.takes_part(), "in full consent a quorum is all");
     assert!(world.stands(3, at(5)).contains(&Output::TakePart(Height::new(1))));
 }
 
@@ -249,7 +253,7 @@ fn who_is_behind_takes_part_once_it_has_got_as_far_as_they_had_shown() {
     world.answers(1, 1, 3);
     world.commits(1);
     world.commits(2);
-    assert!(!world.core.is_taking_part());
+    assert!(!world.takes_part());
     assert!(world.commits(3).contains(&Output::TakePart(Height::new(1))));
 }
 
@@ -259,11 +263,11 @@ fn without_its_record_a_node_votes_again_two_heights_after_all_it_may_have_voted
     (1..4).for_each(|n| drop(world.input(Input::Connected(node(n)))));
     world.stands(1, at(7));
     world.stands(2, at(5));
-    assert!(!world.core.is_taking_part());
+    assert!(!world.takes_part());
     let outputs = world.stands(3, at(0));
     assert!(outputs.contains(&Output::VoteFrom(Height::new(10))), "{outputs:?}");
     (1..=7).for_each(|height| drop(world.commits(height)));
-    assert!(world.core.is_taking_part());
+    assert!(world.takes_part());
     world.stands(2, at(7));
     assert_eq!(world.stands(1, at(7)), [], "said once");
 }
@@ -276,7 +280,7 @@ fn without_its_record_no_node_votes_where_the_others_cannot_decide_alone() {
             world.input(Input::Connected(node(n)));
             world.stands(n, at(0));
         }
-        assert!(!world.core.is_taking_part() && !world.input(Input::Tick).iter().any(|one| matches!(one, Output::VoteFrom(_))));
+        assert!(!world.takes_part() && !world.input(Input::Tick).iter().any(|one| matches!(one, Output::VoteFrom(_))));
     }
 }
 
@@ -287,7 +291,7 @@ fn a_certified_block_that_this_chain_does_not_have_is_a_fork() {
     assert_eq!(world.stands(1, other(4))[0], fork(1, other(4)));
     world.stands(2, at(5));
     world.stands(3, at(5));
-    assert!(!world.core.is_taking_part(), "never again");
+    assert!(!world.takes_part(), "never again");
     // Shown before this node got there.
     let mut world = World::four(5);
     world.stands(1, other(6));
@@ -311,10 +315,12 @@ fn who_claims_another_chain_or_sends_one_is_asked_for_proof() {
 fn a_voter_that_connects_hears_again_what_was_said_and_a_quorum_heals() {
     let record = VoteRecord::Kept(Height::new(1));
     let mut world = World::new(4, ConsensusMode::Bft, Synchronise::Quorum, record, 0);
-    let healed = |outputs: &[Output]| outputs.iter().find_map(|one| match one {
-        Output::SayAgain { healed } => Some(*healed),
-        _ => None,
-    });
+    let healed = |outputs: &[Output]| {
+        outputs.iter().find_map(|one| match one {
+            Output::SayAgain { healed } => Some(*healed),
+            _ => None,
+        })
+    };
     assert_eq!(healed(&world.input(Input::Connected(node(1)))), Some(false));
     assert_eq!(healed(&world.input(Input::Connected(node(2)))), Some(true));
     assert_eq!(healed(&world.input(Input::Connected(node(3)))), Some(false));

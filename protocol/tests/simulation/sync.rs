@@ -24,11 +24,19 @@ type Certified = (Block, Certificate);
 #[derive(Clone)]
 pub enum Said {
     Alive(Place),
-    Synchronise { at: Option<Height> },
+    Synchronise {
+        at: Option<Height>,
+    },
     /// None of genesis.
     Standing(Option<Certified>),
-    GetBlocks { from: Height, count: usize },
-    Blocks { from: Height, blocks: Vec<Certified> },
+    GetBlocks {
+        from: Height,
+        count: usize,
+    },
+    Blocks {
+        from: Height,
+        blocks: Vec<Certified>,
+    },
 }
 
 /// Bytes that a block counts for, so that answers have some.
@@ -224,7 +232,8 @@ impl World {
 
     /// What a liar says in place of this.
     fn twist(&mut self, node: usize, said: Said) -> Option<Said> {
-        let junk = Block { height: Height::new(9), proposer: node, previous: NETWORK, nonce: self.rng.next(), good: false };
+        let junk =
+            Block { height: Height::new(9), proposer: node, previous: NETWORK, nonce: self.rng.next(), good: false };
         let far = Place { height: Height::new(self.rng.below(1_000)), block: junk.hash() };
         match (said, self.rng.below(4)) {
             (said, 0) => Some(said),

@@ -50,18 +50,55 @@ impl Block {
 }
 
 pub(super) enum Event {
-    Message { to: usize, message: Verified },
-    Body { to: usize, block: Block },
-    Ask { from: usize, of: usize, block: Hash },
-    Fire { node: usize, life: u64, timer: Timer },
-    Built { node: usize, life: u64, round: Round },
-    Checked { node: usize, life: u64, block: Hash },
-    Begin { node: usize, life: u64 },
-    Restart { node: usize },
-    Tick { node: usize, boot: u64 },
+    Message {
+        to: usize,
+        message: Verified,
+    },
+    Body {
+        to: usize,
+        block: Block,
+    },
+    Ask {
+        from: usize,
+        of: usize,
+        block: Hash,
+    },
+    Fire {
+        node: usize,
+        life: u64,
+        timer: Timer,
+    },
+    Built {
+        node: usize,
+        life: u64,
+        round: Round,
+    },
+    Checked {
+        node: usize,
+        life: u64,
+        block: Hash,
+    },
+    Begin {
+        node: usize,
+        life: u64,
+    },
+    Restart {
+        node: usize,
+    },
+    Tick {
+        node: usize,
+        boot: u64,
+    },
     /// A session between two nodes is noticed to stand, or to be gone.
-    Session { node: usize, peer: usize },
-    Sync { from: usize, to: usize, said: Said },
+    Session {
+        node: usize,
+        peer: usize,
+    },
+    Sync {
+        from: usize,
+        to: usize,
+        said: Said,
+    },
     Wipe,
     Partition,
     SpellBegins,

@@ -440,7 +440,7 @@ impl Consensus {
                 reply.send(Err(NotTaken { reason: refused.to_string(), forked: refused.is_of_another_chain() }))
             }
             Ok(block) => {
-                info!("height {}: got block {} from a peer", self.height(), block.hash.short());
+                debug!("height {}: got block {} from a peer", self.height(), block.hash.short());
                 self.fetched = Some(reply);
                 return self.commit(block, ctx);
             }

@@ -26,7 +26,7 @@ use actix::{
     Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, MessageResult, Recipient, ResponseActFuture,
     WrapFuture, fut,
 };
-use log::{error, info, warn};
+use log::{debug, error, info, warn};
 use minidlt_protocol::{
     block::CertifiedBlock,
     message::{Alive, Content, Recipient as To, SyncContent},
@@ -37,7 +37,7 @@ use minidlt_protocol::{
 };
 use tokio::time::Instant;
 
-use self::serving::Serving;
+use self::serving::{Question, Serving};
 use crate::{
     clock, fatal,
     fork::{self, Fork},
@@ -86,6 +86,8 @@ pub struct Sync {
     /// Whom this node has asked where it stands, until it answers; and the highest each has shown.
     asked: BTreeSet<Identity>,
     shown: BTreeMap<Identity, CertifiedHeader>,
+    /// Whom the log named last as the one that is asked.
+    responder: Option<Identity>,
     /// Accepted, not committed.
     fetched: VecDeque<CertifiedBlock>,
     committing: bool,
@@ -109,6 +111,7 @@ impl Sync {
             started: Instant::now(),
             asked: BTreeSet::new(),
             shown: BTreeMap::new(),
+            responder: None,
             fetched: VecDeque::new(),
             committing: false,
             fork,
@@ -149,7 +152,11 @@ impl Sync {
                 self.tell(To::One(peer), SyncContent::Synchronise { at });
             }
             Output::GetBlocks { peer, from, bytes } => {
-                info!("asking {peer} for blocks from height {from} on");
+                debug!("asking {peer} for blocks from height {from} on");
+                if self.responder.as_ref() != Some(&peer) {
+                    info!("height {}: {peer} is asked for blocks", self.head);
+                    self.responder = Some(peer.clone());
+                }
                 self.tell(To::One(peer), SyncContent::GetBlocks { from, bytes: bytes as u64 });
             }
             Output::Accept => {}
@@ -265,6 +272,9 @@ impl Sync {
                 Ok(Ok(())) => {
                     actor.metrics.blocks_fetched.inc();
                     actor.look_at_head(ctx);
+                    if actor.fetched.is_empty() {
+                        info!("height {}: reached with blocks of other nodes", actor.head);
+                    }
                 }
                 Ok(Err(refused)) => {
                     warn!("a fetched block does not hold: {}", refused.reason);
@@ -351,8 +361,10 @@ impl Handler<FromPeer<SyncContent>> for Sync {
             }
             SyncContent::Standing(shown) => self.on_standing(peer, shown, ctx),
             SyncContent::Blocks { from, blocks } => self.on_blocks(peer, from, blocks, ctx),
-            SyncContent::Synchronise { at } => serving::standing(self, peer, at, ctx),
-            SyncContent::GetBlocks { from, bytes } => serving::blocks(self, peer, from, bytes, ctx),
+            SyncContent::Synchronise { at } => serving::answer(self, peer, Question::Standing { at }, ctx),
+            SyncContent::GetBlocks { from, bytes } => {
+                serving::answer(self, peer, Question::Blocks { from, bytes }, ctx);
+            }
         }
         Box::pin(fut::ready(()))
     }

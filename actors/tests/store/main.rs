@@ -4,4 +4,5 @@ mod actor;
 mod ledger;
 mod scale;
 mod support;
+mod sync;
 mod verify;

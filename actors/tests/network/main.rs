@@ -3,9 +3,11 @@
 mod api;
 mod certificates;
 mod cluster;
+mod cuts;
 mod flood;
 mod hostile;
 mod raw;
+mod relay;
 mod signing;
 
 use std::time::Duration;

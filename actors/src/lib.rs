@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod clock;
 pub mod consensus;
+mod fair;
 pub mod fatal;
 pub mod frame;
 pub mod journal;

@@ -268,7 +268,11 @@ impl Handler<Dialled> for Listener {
                 if let Some(other) = self.others.get_mut(&peer) {
                     other.failed(&why);
                 }
-                self.dial_again(&peer, ctx);
+                // It has waited all the while; a pause would only be when the network is healed.
+                match why.is_unanswered() {
+                    true => self.dial(&peer, Duration::ZERO, ctx),
+                    false => self.dial_again(&peer, ctx),
+                }
             }
         }
     }

@@ -44,9 +44,10 @@ use ended::Ended;
 use handshake::Established;
 use queue::{Bounds, Queue};
 
-/// Frames up to this size are opened by the urgent Verifier: votes, proposals (a full compact block
-/// has some 350 KB) and gossip, but neither blocks nor bulk answers. In bytes.
-const URGENT_FRAME_BYTES: usize = 512 << 10;
+/// Frames up to this size are opened by the urgent Verifier: votes, proposals of up to some 1,900
+/// transactions, and gossip that comes a little at a time. Larger ones would hold up all sessions, and
+/// take a while to come as it is. In bytes.
+const URGENT_FRAME_BYTES: usize = 64 << 10;
 /// Where nothing else is to be said, a session says so often that it is there. By itself, and not by
 /// way of the Signer: whether a connection stands must not hang on how busy a disk is.
 pub const BEAT_EVERY: Duration = Duration::from_millis(500);

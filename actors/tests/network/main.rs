@@ -4,6 +4,7 @@ mod api;
 mod certificates;
 mod cluster;
 mod cuts;
+mod fair;
 mod flood;
 mod hostile;
 mod raw;

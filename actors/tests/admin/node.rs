@@ -79,7 +79,7 @@ impl Fake {
 impl Handler<Submit> for Fake {
     type Result = MessageResult<Submit>;
 
-    fn handle(&mut self, Submit(transactions): Submit, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, Submit { transactions, .. }: Submit, _: &mut Context<Self>) -> Self::Result {
         MessageResult(transactions.into_iter().map(|bytes| self.admit(bytes)).collect())
     }
 }

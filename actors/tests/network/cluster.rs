@@ -17,7 +17,7 @@ use minidlt_actors::{
     metrics::{ByReason, Metrics, Reason},
     signer::Signer,
     tls::{Authority, Credentials},
-    verifier::Verifier,
+    verifier::{NearVerifier, Verifier},
 };
 use minidlt_protocol::{
     block::Head,
@@ -40,10 +40,11 @@ use crate::certificates::Ca;
 /// Longer than anything here takes; only a failing test waits for it.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Quick, but not so that a busy machine breaks them.
+/// Quick, but not so that a busy machine breaks them. Silence has no end in most tests: the other end
+/// that they hold says nothing by itself.
 pub fn limits() -> Limits {
     let backoff = Backoff { least: Duration::from_millis(10), most: Duration::from_millis(100) };
-    Limits { handshake: Duration::from_secs(3), backoff, ..Limits::default() }
+    Limits { handshake: Duration::from_secs(3), idle: PATIENCE, stall: PATIENCE, backoff, ..Limits::default() }
 }
 
 pub fn identity(n: usize) -> Identity {
@@ -187,7 +188,7 @@ impl Network {
         let ear = Ear(sender).start();
         let routes = Routes {
             stamp: signer.clone().recipient(),
-            urgent: verifier.clone().start(1).recipient(),
+            urgent: NearVerifier(verifier.clone()).start().recipient(),
             bulk: verifier.start(1).recipient(),
             pool: ear.clone().recipient(),
             consensus: ear.clone().recipient(),

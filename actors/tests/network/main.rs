@@ -3,9 +3,12 @@
 mod api;
 mod certificates;
 mod cluster;
+mod cuts;
+mod fair;
 mod flood;
 mod hostile;
 mod raw;
+mod relay;
 mod signing;
 
 use std::time::Duration;

@@ -9,6 +9,7 @@ use crate::{
     Cluster, figures,
     memory::{Memory, Place},
     process::{program, run},
+    samples::counted,
 };
 
 /// What was found. Each fault is a sentence.
@@ -37,7 +38,8 @@ pub fn check(cluster: &mut Cluster, memory: &Memory) -> Verdict {
     assert_eq!(cluster.running().len(), cluster.size(), "all nodes run at the end");
     cluster.wait_agreed();
     let chains: Vec<Vec<Value>> = (0..cluster.size()).map(|i| cluster.chain(i)).collect();
-    let verdict = compare(&chains, memory);
+    let mut verdict = compare(&chains, memory);
+    find_accused(cluster, &mut verdict);
     let faults: Vec<&String> = verdict.faults().collect();
     assert!(faults.is_empty(), "{} faults: {faults:#?}", faults.len());
     for i in 0..cluster.size() {
@@ -65,6 +67,22 @@ pub fn compare(chains: &[Vec<Value>], memory: &Memory) -> Verdict {
         verdict.transactions = verdict.transactions.max(places.len());
     }
     verdict
+}
+
+/// No node here lies, so none may have been seen to contradict itself, nor a fork.
+fn find_accused(cluster: &Cluster, verdict: &mut Verdict) {
+    for node in 0..cluster.size() {
+        let status = cluster.get(node, "/v1/status");
+        for (what, none) in [("evidence", Value::Array(Vec::new())), ("fork", Value::Null)] {
+            if status.get(what).is_some_and(|told| *told != none) {
+                verdict.others.push(format!("node {node} tells of {what}: {}", status[what]));
+            }
+        }
+        let contradicted = cluster.metric(node, &counted("minidlt_messages_refused_total", "equivocation"));
+        if contradicted > 0.0 {
+            verdict.others.push(format!("node {node} has refused {contradicted} votes that contradict others"));
+        }
+    }
 }
 
 /// Every node has the same at each height, to the last letter.

@@ -266,6 +266,14 @@ impl Cluster {
         status.code()
     }
 
+    /// The exit code of a node that has ended by itself, if it has.
+    pub fn has_ended(&mut self, i: usize) -> Option<i32> {
+        let child = self.nodes[i].as_mut().expect("the node was started");
+        let status = child.try_wait().expect("a child can be asked")?;
+        self.nodes[i] = None;
+        status.code()
+    }
+
     pub fn wait_ready(&self, i: usize) {
         let url = format!("{}/readyz", self.health(i));
         until(&format!("node {i} is ready"), || {

@@ -5,12 +5,12 @@
 //! How much is done is set by variables, for the long run: see `faults.sh`.
 
 mod apart;
-// mod backup;
-// mod clocks;
+mod backup;
+mod clocks;
 mod crashes;
-// mod descriptors;
+mod descriptors;
 mod harness;
 mod partitions;
 mod pauses;
 mod probe;
-// mod wiped;
+mod wiped;

@@ -35,7 +35,7 @@ impl Cluster {
 
     fn curl_as(&self, node: usize, user: &str, path: &str) -> Command {
         let user = self.user(user);
-        let mut command = Command::new("curl");
+        let mut command = self.client_command("curl");
         command.arg("--cacert").arg(self.network().join("ca.crt"));
         command.arg("--cert").arg(user.join("tls.crt")).arg("--key").arg(user.join("tls.key"));
         command.arg(format!("{}{path}", self.api(node)));
@@ -87,7 +87,7 @@ impl Cluster {
     /// The samples of these families on a node's `/metrics`.
     pub fn samples(&self, node: usize, families: &[&str]) -> Samples {
         let url = format!("{}/metrics", self.health(node));
-        let output = curl(Command::new("curl").args(["--silent", "--fail", &url]), &[]);
+        let output = curl(self.command_at(node, "curl").args(["--silent", "--fail", &url]), &[]);
         assert!(output.status.success(), "GET {url}: {}", output.status);
         Samples::parse(&String::from_utf8_lossy(&output.stdout), families)
     }

@@ -14,7 +14,8 @@ use tempfile::TempDir;
 
 use crate::{
     http::curl,
-    process::{ended, program, run, signal, until},
+    net::{Links, Net, WayIn},
+    process::{command, ended, program, run, signal, until},
 };
 
 /// Ports are taken from here on, and below those that systems give to outgoing connections: such a
@@ -24,6 +25,9 @@ const LAST_PORT: u16 = 32_000;
 /// How far the ports of two nodes lie apart, and how many of them a node uses.
 const PORTS_A_NODE: u16 = 10;
 const PORTS_USED: u16 = 3;
+
+/// The base port of nodes that have addresses of their own.
+const PORT_APART: u16 = 3_401;
 
 /// How the nodes decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,34 +68,45 @@ pub struct Cluster {
     pub directory: TempDir,
     pub base_port: u16,
     nodes: Vec<Option<Child>>,
+    /// Where the nodes are apart from each other; none where all are on loopback.
+    net: Option<Net>,
 }
 
 impl Cluster {
     /// Makes a network of as many organisations, without starting it.
     pub fn init(nodes: usize, mode: Mode) -> Self {
-        Self::lay_out(nodes, mode, |_, init| {
+        Self::lay_out(nodes, mode, free_base_port(nodes), |_, init| {
             init.args(["--nodes", &nodes.to_string()]);
         })
     }
 
     /// Makes the network that a network file describes, of as many nodes, without starting it.
     pub fn init_from(file: &str, nodes: usize, mode: Mode) -> Self {
-        Self::lay_out(nodes, mode, |directory, init| {
-            let path = directory.join("network.yaml");
-            fs::write(&path, file).expect("the network file is written");
-            init.arg("--network").arg(path);
-        })
+        Self::lay_out(nodes, mode, free_base_port(nodes), from_file(file))
     }
 
-    fn lay_out(nodes: usize, mode: Mode, what: impl FnOnce(&Path, &mut Command)) -> Self {
+    /// Makes a network whose nodes each have an address of their own, in a namespace of their own,
+    /// without starting it. Says why where this machine does not permit that.
+    pub fn init_apart(nodes: usize, mode: Mode) -> Result<Self, String> {
+        let net = Net::new(nodes)?;
+        let mut file = "organisations: [".to_owned() + &organisations(nodes).join(", ") + "]\nnodes:\n";
+        for (i, organisation) in organisations(nodes).iter().enumerate() {
+            let host = Net::address(i);
+            file += &format!("  - {{organisation: {organisation}, host: {host}, port: {PORT_APART}}}\n");
+        }
+        let mut cluster = Self::lay_out(nodes, mode, PORT_APART, from_file(&file));
+        cluster.net = Some(net);
+        Ok(cluster)
+    }
+
+    fn lay_out(nodes: usize, mode: Mode, base_port: u16, what: impl FnOnce(&Path, &mut Command)) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let base_port = free_base_port(nodes);
         let mut init = program(&[]);
         init.args(["init", "--consensus", mode.flag(), "--base-port", &base_port.to_string(), "--dir"]);
         init.arg(directory.path().join("network"));
         what(directory.path(), &mut init);
         run(&mut init);
-        Self { directory, base_port, nodes: (0..nodes).map(|_| None).collect() }
+        Self { directory, base_port, nodes: (0..nodes).map(|_| None).collect(), net: None }
     }
 
     /// Makes a network, starts every node and waits until all are ready.
@@ -134,8 +149,16 @@ impl Cluster {
         serde_yaml::from_str(&text).expect("a genesis")
     }
 
+    /// The links between the nodes of a cluster whose nodes are apart.
+    pub fn links(&self) -> &Links {
+        self.net.as_ref().expect("the nodes are apart").links()
+    }
+
     pub fn api_port(&self, i: usize) -> u16 {
-        self.base_port + PORTS_A_NODE * i as u16
+        match self.net {
+            Some(_) => self.base_port,
+            None => self.base_port + PORTS_A_NODE * i as u16,
+        }
     }
 
     pub fn peers_port(&self, i: usize) -> u16 {
@@ -147,7 +170,30 @@ impl Cluster {
     }
 
     pub fn api(&self, i: usize) -> String {
-        format!("https://localhost:{}", self.api_port(i))
+        format!("https://{}:{}", self.host(i), self.api_port(i))
+    }
+
+    /// Where a node's API is found, as its certificate has it.
+    pub fn host(&self, i: usize) -> String {
+        match self.net {
+            Some(_) => Net::address(i).to_string(),
+            None => "localhost".to_owned(),
+        }
+    }
+
+    /// A command where the clients are.
+    pub fn client_command(&self, name: &str) -> Command {
+        command(&self.net.as_ref().map(Net::client_words).unwrap_or_default(), name)
+    }
+
+    /// A command on a node's own machine.
+    pub fn command_at(&self, i: usize, name: &str) -> Command {
+        command(&self.net.as_ref().map(|net| net.words(i)).unwrap_or_default(), name)
+    }
+
+    /// What takes a thread to where the clients are; none where it is there already.
+    pub fn client_way_in(&self) -> Option<WayIn> {
+        self.net.as_ref().map(Net::client_way_in)
     }
 
     pub fn health(&self, i: usize) -> String {
@@ -178,7 +224,9 @@ impl Cluster {
     pub fn start_node_by(&mut self, i: usize, words: &[&str]) {
         let log = File::options().create(true).append(true).open(self.node(i).join("node.log")).expect("a log file");
         let errors = log.try_clone().expect("a second handle");
-        let mut command = program(words);
+        let place = self.net.as_ref().map(|net| net.words(i)).unwrap_or_default();
+        let words: Vec<&str> = place.iter().map(String::as_str).chain(words.iter().copied()).collect();
+        let mut command = program(&words);
         command.arg("start").arg(self.node(i)).stdin(Stdio::null()).stdout(log).stderr(errors);
         self.nodes[i] = Some(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")));
     }
@@ -192,6 +240,16 @@ impl Cluster {
         let mut child = self.nodes[i].take().expect("the node runs");
         child.kill().expect("the node can be killed");
         child.wait().expect("the node ends");
+    }
+
+    /// SIGSTOP: the node does nothing more, and does not know it.
+    pub fn pause_node(&self, i: usize) {
+        signal("STOP", i64::from(self.pid(i)));
+    }
+
+    /// SIGCONT.
+    pub fn resume_node(&self, i: usize) {
+        signal("CONT", i64::from(self.pid(i)));
     }
 
     /// SIGTERM, and the exit code.
@@ -208,10 +266,18 @@ impl Cluster {
         status.code()
     }
 
+    /// The exit code of a node that has ended by itself, if it has.
+    pub fn has_ended(&mut self, i: usize) -> Option<i32> {
+        let child = self.nodes[i].as_mut().expect("the node was started");
+        let status = child.try_wait().expect("a child can be asked")?;
+        self.nodes[i] = None;
+        status.code()
+    }
+
     pub fn wait_ready(&self, i: usize) {
         let url = format!("{}/readyz", self.health(i));
         until(&format!("node {i} is ready"), || {
-            curl(Command::new("curl").args(["--silent", "--fail", &url]), &[]).status.success()
+            curl(self.command_at(i, "curl").args(["--silent", "--fail", &url]), &[]).status.success()
         });
     }
 
@@ -220,6 +286,21 @@ impl Cluster {
         let mut command = program(&[]);
         command.args(arguments).current_dir(self.directory.path()).stdin(Stdio::null());
         command.output().expect("the program runs")
+    }
+}
+
+/// The names that `init` gives to so many organisations, where it is given none.
+fn organisations(nodes: usize) -> Vec<String> {
+    (1..=nodes).map(|number| format!("Org{number:02}")).collect()
+}
+
+/// Tells `init` to take this network file.
+fn from_file(file: &str) -> impl FnOnce(&Path, &mut Command) {
+    let file = file.to_owned();
+    move |directory, init| {
+        let path = directory.join("network.yaml");
+        fs::write(&path, file).expect("the network file is written");
+        init.arg("--network").arg(path);
     }
 }
 

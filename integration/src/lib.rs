@@ -4,18 +4,29 @@
 //! | module | holds |
 //! |---|---|
 //! | `cluster` | [`Cluster`]: a network's directory, and its nodes: started, killed, stopped |
+//! | `net` | [`Net`]: a network namespace a node, and [`Links`] between them that can be cut, slowed, made lossy |
 //! | `api` | what the nodes of a cluster are asked, over HTTP |
 //! | `http` | a request with `curl`, and its [`Answer`] |
 //! | `samples` | counters of `/metrics`, before and after |
 //! | `author` | [`Author`]: signs as a user, without the program under test |
 //! | [`peer`] | the other end of a connection with a node: signs and speaks as a node |
 //! | `process` | the program, other processes, and waiting for what they do |
+//! | `client` | [`Client`]: a connection that is kept |
+//! | `load` | [`Load`]: clients that submit without pause, with a [`Memory`] of what they heard |
+//! | `checker` | compares what the nodes hold with what the clients heard |
+//! | `figures` | what a run found, in numbers, and how much the long run does |
 //! | `random` | [`Random`]: from a seed that is printed |
 
 mod api;
 mod author;
+pub mod checker;
+mod client;
 mod cluster;
+pub mod figures;
 mod http;
+mod load;
+mod memory;
+mod net;
 pub mod peer;
 mod process;
 mod random;
@@ -23,8 +34,14 @@ mod samples;
 
 pub use api::{CBOR, heights_of};
 pub use author::{Author, now, secret_key};
+pub use client::Client;
 pub use cluster::{Cluster, Mode, free_base_port};
 pub use http::{Answer, curl};
-pub use process::{PATIENCE, binary, ended, not_run, output_within, program, root, run, signal, target, until};
+pub use load::{Load, Plan};
+pub use memory::{Fate, Memory, Place};
+pub use net::{Done, Link, Links, Net, Passage, WayIn};
+pub use process::{
+    PATIENCE, binary, command, ended, not_run, output_within, program, root, run, signal, target, until,
+};
 pub use random::Random;
 pub use samples::{Samples, counted};

@@ -1,6 +1,7 @@
 //! The program, other processes, and waiting for what they do.
 
 use std::{
+    ffi::OsStr,
     io::{self, Write},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
@@ -33,19 +34,24 @@ pub fn root() -> PathBuf {
 /// The program under test, started by `words`: those of a command that limits it and then becomes
 /// it. None start it straight.
 pub fn program(words: &[&str]) -> Command {
-    let mut command = match words {
-        [] => Command::new(binary()),
-        [first, rest @ ..] => {
-            let mut command = Command::new(first);
-            command.args(rest).arg(binary());
-            command
-        }
-    };
+    let mut command = command(words, binary());
     // A node reads its settings from the environment, too; a test's are those of its files.
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MINIDLT_")) {
         command.env_remove(name);
     }
     command
+}
+
+/// A program, started by the words of a command that becomes it; none start it straight.
+pub fn command(words: &[impl AsRef<OsStr>], program: impl AsRef<OsStr>) -> Command {
+    match words {
+        [] => Command::new(program),
+        [first, rest @ ..] => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(program);
+            command
+        }
+    }
 }
 
 /// Runs a command that must succeed, and gives what it printed.

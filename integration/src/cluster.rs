@@ -208,11 +208,19 @@ impl Cluster {
         status.code()
     }
 
-    pub fn wait_ready(&self, i: usize) {
+    /// Whether a node that was started has ended by now.
+    pub fn has_ended(&mut self, i: usize) -> bool {
+        let child = self.nodes[i].as_mut().expect("the node was started");
+        child.try_wait().expect("a child can be asked").is_some()
+    }
+
+    pub fn is_ready(&self, i: usize) -> bool {
         let url = format!("{}/readyz", self.health(i));
-        until(&format!("node {i} is ready"), || {
-            curl(Command::new("curl").args(["--silent", "--fail", &url]), &[]).status.success()
-        });
+        curl(Command::new("curl").args(["--silent", "--fail", &url]), &[]).status.success()
+    }
+
+    pub fn wait_ready(&self, i: usize) {
+        until(&format!("node {i} is ready"), || self.is_ready(i));
     }
 
     /// The program, with arguments; it need not succeed.

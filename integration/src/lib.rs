@@ -10,10 +10,12 @@
 //! | `author` | [`Author`]: signs as a user, without the program under test |
 //! | `process` | the program, other processes, and waiting for what they do |
 //! | `random` | [`Random`]: from a seed that is printed |
+//! | [`fuzz`] | what fuzzing does with bytes, for libFuzzer and for an ordinary test |
 
 mod api;
 mod author;
 mod cluster;
+pub mod fuzz;
 mod http;
 mod process;
 mod random;

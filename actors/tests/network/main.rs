@@ -5,7 +5,10 @@ mod certificates;
 mod cluster;
 mod flood;
 mod hostile;
+#[path = "../shared/random.rs"]
+mod random;
 mod raw;
+mod sequences;
 mod signing;
 
 use std::time::Duration;

@@ -22,8 +22,8 @@ use minidlt_integration::{
 use serde_json::json;
 
 /// Points of the ordinary run.
-const POINTS_ALONE: usize = 60;
-const POINTS_OF_FOUR: usize = 14;
+const POINTS_ALONE: usize = 40;
+const POINTS_OF_FOUR: usize = 8;
 /// Records submitted in a life.
 const RECORDS: u64 = 2;
 /// Where a vote that contradicts another is counted.

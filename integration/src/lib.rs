@@ -16,6 +16,7 @@
 //! | `checker` | compares what the nodes hold with what the clients heard |
 //! | `figures` | what a run found, in numbers, and how much the long run does |
 //! | `random` | [`Random`]: from a seed that is printed |
+//! | [`fuzz`] | what fuzzing does with bytes, for libFuzzer and for an ordinary test |
 
 mod api;
 mod author;
@@ -23,6 +24,7 @@ pub mod checker;
 mod client;
 mod cluster;
 pub mod figures;
+pub mod fuzz;
 mod http;
 mod load;
 mod memory;

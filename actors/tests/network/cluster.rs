@@ -56,7 +56,7 @@ pub fn key(n: usize) -> SecretKey {
 }
 
 /// What a node's actors heard.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heard {
     Pool(Identity, PoolContent),
     Consensus(Identity, CheckedConsensus),

@@ -7,8 +7,11 @@ mod cuts;
 mod fair;
 mod flood;
 mod hostile;
+#[path = "../shared/random.rs"]
+mod random;
 mod raw;
 mod relay;
+mod sequences;
 mod signing;
 
 use std::time::Duration;

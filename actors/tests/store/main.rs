@@ -1,6 +1,7 @@
 //! The Store, from outside: one binary, so that RocksDB is linked once.
 
 mod actor;
+mod damage;
 mod ledger;
 mod scale;
 mod support;

@@ -14,6 +14,7 @@ pub mod mempool;
 pub mod messages;
 pub mod metrics;
 mod post;
+pub mod reporter;
 pub mod session;
 pub mod shares;
 pub mod signer;

@@ -31,6 +31,7 @@ use crate::{
         store::Flush,
     },
     metrics::Metrics,
+    reporter::{self, Reporter},
     signer::Signer,
     store::{self, Store},
     sync::{self, Sync},
@@ -122,6 +123,14 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let mempool = Mempool::new(me.clone(), Pool::new(limits.mempool), mempool_links, metrics.clone());
     let mempool = Mempool::start_in_arbiter(&mempool_arbiter.handle(), |_| mempool);
 
+    let reporter_links = reporter::Links {
+        signer: signer.clone().recipient(),
+        mempool: mempool.clone().recipient(),
+        reader: reader.clone(),
+    };
+    let reporter = Reporter::new(me.clone(), registry.voters(), reporter_links);
+    let reporter = Reporter::start_in_arbiter(&mempool_arbiter.handle(), |_| reporter);
+
     let log = signer.send(ReadLog(reader.head().height.next())).await?;
     let consensus_links = consensus::Links {
         pick: mempool.clone().recipient(),
@@ -129,6 +138,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         hold: mempool.clone().recipient(),
         mempool: mempool.clone().recipient(),
         store: store.clone().recipient(),
+        reporter: reporter.recipient(),
         reader: reader.clone(),
     };
     let signer_links = SignerLinks {

@@ -3,9 +3,10 @@
 
 use minidlt_protocol::{
     block::{Block, Head},
+    evidence::Recorded,
     receipt::Receipt,
     transaction::TransactionBytes,
-    types::{Hash, Height},
+    types::{Hash, Height, Identity},
     vote::Certificate,
 };
 use tokio::sync::watch;
@@ -23,6 +24,8 @@ pub trait Ledger: Send + Sync + 'static {
     fn certificate(&self, height: Height) -> Result<Option<Certificate>, ReadError>;
     fn height_of(&self, hash: &Hash) -> Result<Option<Height>, ReadError>;
     fn receipt(&self, id: &Hash) -> Result<Option<Receipt>, ReadError>;
+    /// What is recorded of a voter at the head, the oldest first.
+    fn evidence(&self, voter: &Identity) -> Result<Vec<Recorded>, ReadError>;
 }
 
 impl Ledger for Reader {
@@ -56,5 +59,9 @@ impl Ledger for Reader {
 
     fn receipt(&self, id: &Hash) -> Result<Option<Receipt>, ReadError> {
         self.receipt(id)
+    }
+
+    fn evidence(&self, voter: &Identity) -> Result<Vec<Recorded>, ReadError> {
+        self.evidence(voter)
     }
 }

@@ -197,7 +197,7 @@ impl Handler<SignEvidence> for Signer {
 
     fn handle(&mut self, request: SignEvidence, _: &mut Self::Context) -> Self::Result {
         let SignEvidence { evidence, created, expires } = request;
-        let (network, author, operation) = (self.network, self.me.clone(), Operation::Evidence(evidence));
+        let (network, author, operation) = (self.network, self.me.clone(), Operation::Evidence(evidence.into()));
         let body = Body { network, author, created, expires, nonce: 0, operation };
         MessageResult(SignedTransaction::sign(&body, &self.key))
     }

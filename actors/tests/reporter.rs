@@ -24,7 +24,7 @@ use minidlt_protocol::{
     block::SharedTransaction,
     consensus::{Timeouts, Wire},
     evidence::Evidence,
-    message::ConsensusContent,
+    message::{CheckedConsensus, ConsensusContent},
     transaction::{Operation, Refusal, Transaction, TransactionBytes},
     types::Hash,
     vote::SignedVote,
@@ -138,7 +138,7 @@ impl Node {
     async fn submitted(&mut self) -> Evidence {
         let transaction = self.transaction().await;
         let Operation::Evidence(evidence) = transaction.body().unwrap().operation else { panic!("another operation") };
-        evidence
+        *evidence
     }
 
     async fn transaction(&mut self) -> Transaction {
@@ -181,7 +181,7 @@ impl Node {
         Consensus::new(me, registry, Timeouts::default(), links, signer, Vec::new(), metrics).start()
     }
 
-    fn from_peer(&self, vote: SignedVote) -> FromPeer<minidlt_protocol::message::CheckedConsensus> {
+    fn heard(&self, vote: SignedVote) -> FromPeer<CheckedConsensus> {
         let peer = vote.voter.clone();
         let content = ConsensusContent::Wire(Wire::Vote(vote));
         FromPeer { peer, content: content.verify(&self.network.id, &self.network.registry.voters()).unwrap() }
@@ -195,7 +195,7 @@ async fn two_votes_that_a_core_hears_are_reported() {
     let consensus = node.consensus(metrics.clone());
     // The one for a block came first: in the report the lesser does.
     for block in [Some(7), None] {
-        consensus.send(node.from_peer(node.network.prevote(1, 1, block))).await.unwrap();
+        consensus.send(node.heard(node.network.prevote(1, 1, block))).await.unwrap();
     }
     assert_eq!(node.submitted().await, node.network.lie(1, 1));
     let counted = metrics.messages_refused.get_or_create(&Reason { reason: "equivocation".into() }).get();

@@ -8,6 +8,7 @@
 //! | `http` | a request with `curl`, and its [`Answer`] |
 //! | `samples` | counters of `/metrics`, before and after |
 //! | `author` | [`Author`]: signs as a user, without the program under test |
+//! | [`peer`] | the other end of a connection with a node: signs and speaks as a node |
 //! | `process` | the program, other processes, and waiting for what they do |
 //! | `random` | [`Random`]: from a seed that is printed |
 
@@ -15,6 +16,7 @@ mod api;
 mod author;
 mod cluster;
 mod http;
+pub mod peer;
 mod process;
 mod random;
 mod samples;

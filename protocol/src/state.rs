@@ -168,6 +168,19 @@ pub trait StateReader {
     fn floor(&self, table: Table, key: &[u8]) -> Result<Option<Entry>, StateError>;
 }
 
+/// The state before genesis: nothing.
+pub struct Empty;
+
+impl StateReader for Empty {
+    fn get(&self, _: Table, _: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        Ok(None)
+    }
+
+    fn floor(&self, _: Table, _: &[u8]) -> Result<Option<Entry>, StateError> {
+        Ok(None)
+    }
+}
+
 /// The state could not be read, or does not hold together.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("the ledger's state cannot be read: {0}")]
@@ -214,16 +227,7 @@ pub fn update(reader: &impl StateReader, version: u64, writes: &Writes) -> Resul
 
 /// The head of a chain that has only genesis, and what the store must write for it.
 pub fn genesis_head(genesis: &Genesis) -> Result<(Head, StateUpdate), StateError> {
-    struct Nothing;
-    impl StateReader for Nothing {
-        fn get(&self, _: Table, _: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
-            Ok(None)
-        }
-        fn floor(&self, _: Table, _: &[u8]) -> Result<Option<Entry>, StateError> {
-            Ok(None)
-        }
-    }
-    let update = update(&Nothing, 0, &genesis_writes(genesis))?;
+    let update = update(&Empty, 0, &genesis_writes(genesis))?;
     let head = Head {
         height: Height::GENESIS,
         hash: genesis.id(),

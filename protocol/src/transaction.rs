@@ -56,7 +56,7 @@ pub enum Operation {
     /// Keeps one or many records.
     Record { contents: Vec<Content> },
     /// Shows that a voter contradicted itself.
-    Evidence(Evidence),
+    Evidence(Box<Evidence>),
 }
 
 /// One record: anything JSON can say, as CBOR within a byte string, so that nodes need not take it

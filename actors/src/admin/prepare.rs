@@ -126,7 +126,7 @@ fn operation(asked: Value) -> Result<(Operation, u64), Problem> {
     };
     let operation = match (members.remove("record"), members.remove("evidence")) {
         (Some(Value::Object(record)), None) => Operation::Record { contents: contents(record)? },
-        (None, Some(evidence)) => Operation::Evidence(evidence_of(evidence)?),
+        (None, Some(evidence)) => Operation::Evidence(evidence_of(evidence)?.into()),
         _ => return Err(Problem::bad_request(EXPECTED)),
     };
     no_more(&members)?;

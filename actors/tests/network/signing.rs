@@ -183,6 +183,6 @@ async fn of_transactions_it_signs_reports_of_its_own_alone() {
     let signed = desk.signer.send(request).await.unwrap();
     let (_, body) = open(TransactionBytes::from(&signed).as_slice()).unwrap();
     assert_eq!((body.network, body.author, body.created, body.expires), (NETWORK, identity(0), created, expires));
-    assert_eq!(body.operation, Operation::Evidence(evidence));
+    assert_eq!(body.operation, Operation::Evidence(evidence.into()));
     assert_eq!(key(0).public_key().verify(&id_of(&NETWORK, &signed.body), &signed.signature), Ok(()));
 }

@@ -90,7 +90,7 @@ fn forged_evidence_is_noticed_though_a_quorum_let_it_through() {
     let Evidence::Votes { first, second } = network.lie(3, 1) else { unreachable!() };
     let second = SignedVote { signature: Signature::from_bytes([1; 64]), ..second };
     let (_, mut body) = open(honest.bytes.as_slice()).unwrap();
-    body.operation = minidlt_protocol::transaction::Operation::Evidence(Evidence::Votes { first, second });
+    body.operation = minidlt_protocol::transaction::Operation::Evidence(Evidence::Votes { first, second }.into());
     let mut block = network.next(&reader.head(), 1).block();
     block.transactions.push((&SignedTransaction::sign(&body, &node_key(1))).into());
     let certified = network.collude(block);

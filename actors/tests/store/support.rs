@@ -124,7 +124,7 @@ impl Network {
             created: head.created,
             expires: head.created.plus_millis(LIFETIME),
             nonce: 0,
-            operation: Operation::Evidence(evidence),
+            operation: Operation::Evidence(evidence.into()),
         };
         Transaction::parse((&SignedTransaction::sign(&body, &node_key(author))).into(), &self.id).unwrap()
     }

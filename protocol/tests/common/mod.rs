@@ -205,7 +205,7 @@ impl Network {
 
     /// Evidence, as this author submits it.
     pub fn accusing(&self, author: (&str, u8), nonce: u64, evidence: Evidence) -> SignedTransaction {
-        let body = Body { operation: Operation::Evidence(evidence), ..self.body(author.0, nonce) };
+        let body = Body { operation: Operation::Evidence(evidence.into()), ..self.body(author.0, nonce) };
         SignedTransaction::sign(&body, &key(author.1))
     }
 

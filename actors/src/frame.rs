@@ -1,23 +1,23 @@
 //! Frames between nodes: a length in four big-endian bytes, then as many bytes.
 //!
 //! A length over the limit is refused before anything is allocated for it, and the buffer grows
-//! with what has arrived, never with what was announced.
+//! with what has arrived, never with what was announced. A frame without content says nothing but
+//! that its sender is still there, and goes no further.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
 use thiserror::Error;
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufWriter},
-    time::timeout,
-};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufWriter};
+
+use crate::progress::{Progress, Way};
 
 /// Largest frame before the handshake is done, in bytes: an `Alive` has a few hundred.
 pub const MAX_HANDSHAKE_FRAME_BYTES: usize = 64 << 10;
 
 /// The length before each frame, in bytes.
 const HEADER_BYTES: usize = 4;
-/// Least room for one read, and most bytes of one write that must make progress, in bytes.
+/// Least room for one read, and most bytes of one write, in bytes.
 const CHUNK_BYTES: usize = 64 << 10;
 /// Frames are gathered up to one TLS record, in bytes.
 const WRITE_BUFFER_BYTES: usize = 16 << 10;
@@ -59,16 +59,23 @@ pub struct FrameReader<R> {
     buffer: BytesMut,
     limit: usize,
     idle: Duration,
+    progress: Arc<Progress>,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// `limit` is of one frame, in bytes; `idle` is how long nothing at all may come.
     pub fn new(from: R, limit: usize, idle: Duration) -> Self {
-        Self { from, buffer: BytesMut::new(), limit, idle }
+        Self { from, buffer: BytesMut::new(), limit, idle, progress: Progress::new() }
     }
 
-    pub fn set_limit(&mut self, limit: usize) {
+    /// Beneath `from` bytes are noted as they come: before it has enough of them to hand any on.
+    pub fn measured_by(self, progress: Arc<Progress>) -> Self {
+        Self { progress, ..self }
+    }
+
+    pub fn set_limits(&mut self, limit: usize, idle: Duration) {
         self.limit = limit;
+        self.idle = idle;
     }
 
     /// The next frame. What was read of an unfinished one is kept if the future is dropped.
@@ -80,12 +87,16 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 }
                 if self.buffer.len() - HEADER_BYTES >= announced {
                     self.buffer.advance(HEADER_BYTES);
+                    if announced == 0 {
+                        continue;
+                    }
                     return Ok(self.buffer.split_to(announced).freeze());
                 }
             }
             self.buffer.reserve(CHUNK_BYTES);
-            let read = timeout(self.idle, self.from.read_buf(&mut self.buffer)).await;
-            match read.map_err(|_| FrameError::Idle(self.idle))?? {
+            let reading = self.from.read_buf(&mut self.buffer);
+            let read = self.progress.unless_still(Way::In, self.idle, reading).await;
+            match read.ok_or(FrameError::Idle(self.idle))?? {
                 0 if self.buffer.is_empty() => return Err(FrameError::Closed),
                 0 => return Err(FrameError::Torn),
                 _ => {}
@@ -104,12 +115,18 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 pub struct FrameWriter<W> {
     to: BufWriter<W>,
     stall: Duration,
+    progress: Arc<Progress>,
 }
 
 impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     /// `stall` is how long the other side may take nothing.
     pub fn new(to: W, stall: Duration) -> Self {
-        Self { to: BufWriter::with_capacity(WRITE_BUFFER_BYTES, to), stall }
+        Self { to: BufWriter::with_capacity(WRITE_BUFFER_BYTES, to), stall, progress: Progress::new() }
+    }
+
+    /// Beneath `to` bytes are noted as they go: before it has handed on all that it was given.
+    pub fn measured_by(self, progress: Arc<Progress>) -> Self {
+        Self { progress, ..self }
     }
 
     /// Writes one frame, maybe only into the buffer.
@@ -124,14 +141,20 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         Ok(())
     }
 
+    /// Says that this side is still there, and nothing else.
+    pub async fn beat(&mut self) -> Result<(), FrameError> {
+        self.write(&[]).await?;
+        self.flush().await
+    }
+
     pub async fn flush(&mut self) -> Result<(), FrameError> {
-        let flushed = timeout(self.stall, self.to.flush()).await;
-        Ok(flushed.map_err(|_| FrameError::Stalled(self.stall))??)
+        let flushed = self.progress.unless_still(Way::Out, self.stall, self.to.flush()).await;
+        Ok(flushed.ok_or(FrameError::Stalled(self.stall))??)
     }
 
     async fn write_chunk(&mut self, chunk: &[u8]) -> Result<(), FrameError> {
-        let written = timeout(self.stall, self.to.write_all(chunk)).await;
-        Ok(written.map_err(|_| FrameError::Stalled(self.stall))??)
+        let written = self.progress.unless_still(Way::Out, self.stall, self.to.write_all(chunk)).await;
+        Ok(written.ok_or(FrameError::Stalled(self.stall))??)
     }
 }
 
@@ -148,8 +171,8 @@ mod tests {
     #[actix_rt::test]
     async fn frames_come_out_as_they_went_in() {
         let (near, far) = tokio::io::duplex(7);
-        let frames = [vec![], vec![1], vec![2; 100_000]];
-        let sent = frames.clone();
+        let frames = [vec![1], vec![2; 100_000]];
+        let sent = [vec![], vec![1], vec![], vec![], vec![2; 100_000], vec![]];
         let writing = actix_rt::spawn(async move {
             let mut writer = FrameWriter::new(near, IDLE);
             for frame in &sent {

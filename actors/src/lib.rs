@@ -5,7 +5,9 @@
 pub mod admin;
 pub mod clock;
 pub mod consensus;
+mod fair;
 pub mod fatal;
+pub mod fork;
 pub mod frame;
 pub mod journal;
 pub mod listener;
@@ -14,6 +16,7 @@ pub mod mempool;
 pub mod messages;
 pub mod metrics;
 mod post;
+pub mod progress;
 pub mod session;
 pub mod shares;
 pub mod signer;

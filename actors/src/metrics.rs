@@ -24,6 +24,8 @@ pub struct Metrics {
     pub height: Gauge,
     pub round: Gauge,
     pub peers_connected: Gauge,
+    pub forks: Gauge,
+    pub voting: Gauge,
     pub mempool_transactions: Gauge,
     pub mempool_bytes: Gauge,
     pub transactions_committed: Counter,
@@ -45,6 +47,8 @@ impl Metrics {
             height: Gauge::default(),
             round: Gauge::default(),
             peers_connected: Gauge::default(),
+            forks: Gauge::default(),
+            voting: Gauge::default(),
             mempool_transactions: Gauge::default(),
             mempool_bytes: Gauge::default(),
             transactions_committed: Counter::default(),
@@ -66,6 +70,8 @@ impl Metrics {
         registry.register("height", "Height of the last committed block", self.height.clone());
         registry.register("round", "Round of the height being agreed on", self.round.clone());
         registry.register("peers_connected", "Other nodes connected", self.peers_connected.clone());
+        registry.register("forks", "1 where two certified blocks of one height were seen", self.forks.clone());
+        registry.register("voting", "1 while this node may propose and vote", self.voting.clone());
         registry.register("mempool_transactions", "Transactions waiting", self.mempool_transactions.clone());
         registry.register("mempool_bytes", "Bytes of transactions waiting", self.mempool_bytes.clone());
         let committed = self.transactions_committed.clone();

@@ -5,9 +5,15 @@
 //! a height, round and phase is signed again only if it is the very same; after a restart too, since
 //! the guard is filled from the journal. A later height than the journal's ends the earlier one.
 //!
+//! A node that has no journal does not know what it signed, and signs nothing about consensus until it
+//! is told from where on that is safe ([`VoteFrom`]), which is on disk before anything is signed.
+//!
 //! A disk that fails ends the process: a vote that may be forgotten must not be sent.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use actix::{Actor, Context, Handler, MessageResult};
 use bytes::Bytes;
@@ -15,6 +21,7 @@ use minidlt_protocol::{
     codec,
     crypto::{SecretKey, Signature},
     message::{Content, Message, Recipient},
+    sync::VoteRecord,
     types::{Hash, Height, Identity, Round},
     vote::{Phase, Proposal, SignedProposal, SignedVote, Vote},
 };
@@ -24,7 +31,7 @@ use crate::{
     journal::{Journal, JournalError, Record},
     messages::{
         network::Outgoing,
-        signer::{Entries, Publish, ReadLog, SignProposal, SignVote, Stamp, StampOne},
+        signer::{Entries, Publish, ReadLog, SignProposal, SignVote, Stamp, StampOne, VoteFrom},
     },
     post::post_blocking,
 };
@@ -44,7 +51,9 @@ pub struct Signer {
     me: Identity,
     network: Hash,
     key: SecretKey,
-    journal: Journal,
+    directory: PathBuf,
+    /// None where it was lost.
+    journal: Option<Journal>,
     guard: Guard,
     /// The entries found on opening, until they are asked for.
     found: Vec<Vec<u8>>,
@@ -60,9 +69,9 @@ impl Signer {
         directory: &Path,
         outgoing: actix::Recipient<Outgoing>,
     ) -> Result<Self, JournalError> {
-        let (journal, records) = Journal::open(directory)?;
+        let (journal, records) = Journal::open(directory)?.unzip();
         let (mut guard, mut found) = (Guard::default(), Vec::new());
-        for record in records {
+        for record in records.unwrap_or_default() {
             match record {
                 Record::Vote(signed) => {
                     guard.votes.insert((signed.vote.round, signed.vote.phase), signed);
@@ -73,17 +82,31 @@ impl Signer {
                 Record::Entry(entry) => found.push(entry),
             }
         }
-        Ok(Self { me, network, key, journal, guard, found, outgoing })
+        Ok(Self { me, network, key, directory: directory.to_owned(), journal, guard, found, outgoing })
+    }
+
+    /// What this node knows of its own votes.
+    pub fn record(&self) -> VoteRecord {
+        self.journal.as_ref().map_or(VoteRecord::Lost, |journal| VoteRecord::Kept(journal.height()))
+    }
+
+    /// Begins a journal where there is none: nothing below this height was or will be signed.
+    pub fn vote_from(&mut self, height: Height) -> Result<(), JournalError> {
+        if self.journal.is_none() {
+            self.journal = Some(Journal::begin_at(&self.directory, height)?);
+        }
+        Ok(())
     }
 
     /// Enters a height; `false` if it is done, and nothing may be signed for it any more.
     fn enter(&mut self, height: Height) -> bool {
-        if height > self.journal.height() {
-            self.journal.begin(height).unwrap_or_else(|error| stop(&error));
+        let Some(journal) = &mut self.journal else { return false };
+        if height > journal.height() {
+            journal.begin(height).unwrap_or_else(|error| stop(&error));
             self.guard = Guard::default();
             self.found.clear();
         }
-        height == self.journal.height()
+        height == journal.height()
     }
 
     /// `false` where they are of a height that is done: what rests on them must not be sent.
@@ -96,8 +119,11 @@ impl Signer {
         true
     }
 
+    /// Only after [`Self::enter`] has said that there is a journal, of this height.
     fn append(&mut self, record: &Record) {
-        self.journal.append(record).unwrap_or_else(|error| stop(&error));
+        if let Some(journal) = &mut self.journal {
+            journal.append(record).unwrap_or_else(|error| stop(&error));
+        }
     }
 
     fn sign_vote(&mut self, vote: Vote) -> Option<Signature> {
@@ -148,7 +174,8 @@ impl Signer {
     /// Nothing about consensus leaves before all that was appended or signed is on disk.
     fn stamp(&mut self, Stamp { recipient, class, content }: Stamp) {
         if matches!(content, Content::Consensus(_)) {
-            self.journal.sync().unwrap_or_else(|error| stop(&error));
+            let synced = self.journal.as_mut().map_or(Ok(()), Journal::sync);
+            synced.unwrap_or_else(|error| stop(&error));
         }
         let frame = self.frame(recipient.clone(), &content);
         self.send(Outgoing { recipient, class, frame });
@@ -163,7 +190,7 @@ impl Signer {
     }
 }
 
-fn stop(error: &std::io::Error) -> ! {
+fn stop(error: &dyn std::error::Error) -> ! {
     fatal::stop(format_args!("the signer's log cannot be written: {error}"))
 }
 
@@ -222,6 +249,15 @@ impl Handler<ReadLog> for Signer {
 
     fn handle(&mut self, ReadLog(height): ReadLog, _: &mut Self::Context) -> Self::Result {
         let found = std::mem::take(&mut self.found);
-        MessageResult(if height == self.journal.height() { found } else { Vec::new() })
+        let of_this = self.journal.as_ref().is_some_and(|journal| journal.height() == height);
+        MessageResult(if of_this { found } else { Vec::new() })
+    }
+}
+
+impl Handler<VoteFrom> for Signer {
+    type Result = ();
+
+    fn handle(&mut self, VoteFrom(height): VoteFrom, _: &mut Self::Context) {
+        self.vote_from(height).unwrap_or_else(|error| stop(&error));
     }
 }

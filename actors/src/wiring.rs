@@ -15,13 +15,20 @@ use std::{
 
 use actix::{Actor, Addr, Arbiter};
 use minidlt_config::Settings;
-use minidlt_protocol::{consensus::Timeouts, genesis, mempool::Mempool as Pool};
+use minidlt_protocol::{
+    consensus::Timeouts,
+    genesis,
+    mempool::Mempool as Pool,
+    sync::{Place, VoteRecord},
+    types::Height,
+};
 use thiserror::Error;
 use tokio::sync::Notify;
 
 use crate::{
     admin::{self, Api, BadBlock, MempoolRecipients, Verification, health},
     consensus::{self, Consensus, Follow, SignerLinks},
+    fork::{self, ForkError},
     journal::JournalError,
     listener::{self, Listener},
     mempool::{self, Mempool, Wake},
@@ -47,6 +54,13 @@ pub enum StartError {
     Store(#[from] store::OpenError),
     #[error("data_dir: {}: {}", .0.display(), .1)]
     Journal(PathBuf, JournalError),
+    #[error("data_dir: {0}")]
+    Fork(#[from] ForkError),
+    #[error(
+        "--vote-from {}: this node has its record of votes, in {}, and needs no word on it; leave the flag out",
+        .0, .1.display()
+    )]
+    VoteFrom(Height, PathBuf),
     #[error("tls: {0}")]
     Tls(#[from] TlsError),
     #[error("{0} cannot be served: {1}")]
@@ -69,8 +83,9 @@ pub struct Running {
     disk: [Arbiter; 2],
 }
 
-/// Starts a node. Ports are bound before anything is written to disk but the ledger's lock.
-pub async fn start(settings: Settings) -> Result<Running, StartError> {
+/// Starts a node. Ports are bound before anything is written to disk but the ledger's lock. `vote_from` is
+/// its operator's word that it has never voted at this height or above, where its record of that is lost.
+pub async fn start(settings: Settings, vote_from: Option<Height>) -> Result<Running, StartError> {
     let Settings { identity: me, genesis, network, authority, key, data_dir, tls, limits, .. } = settings;
     let bind = |key, address| TcpListener::bind(address).map_err(|reason| StartError::Port { key, address, reason });
     let genesis = Arc::new(genesis);
@@ -101,8 +116,16 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     };
     let listener = Listener::new(listener_settings, peers_socket)?;
     let listener = Listener::start_in_arbiter(&network_arbiter.handle(), |_| listener);
-    let signer = Signer::open(me.clone(), network, key, &data_dir, listener.clone().recipient())
-        .map_err(|error| StartError::Journal(data_dir.clone(), error))?;
+    let journal_error = |error| StartError::Journal(data_dir.clone(), error);
+    let mut signer =
+        Signer::open(me.clone(), network, key, &data_dir, listener.clone().recipient()).map_err(journal_error)?;
+    if let Some(from) = vote_from {
+        if signer.record() != VoteRecord::Lost {
+            return Err(StartError::VoteFrom(from, data_dir));
+        }
+        signer.vote_from(from).map_err(journal_error)?;
+    }
+    let (record, seen_fork) = (signer.record(), fork::load(&data_dir)?);
     let signer = Signer::start_in_arbiter(&signer_arbiter.handle(), |_| signer);
 
     let checks = Verifier::new(me.clone(), network, registry.clone(), is_committed(reader.clone()));
@@ -145,11 +168,23 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     mempool.send(Wake(consensus.clone().recipient())).await?;
 
     let sync_links = sync::Links {
-        consensus: consensus.clone().recipient(),
+        fetched: consensus.clone().recipient(),
+        take_part: consensus.clone().recipient(),
+        say_again: consensus.clone().recipient(),
+        halt: consensus.clone().recipient(),
         signer: signer.clone().recipient(),
+        vote_from: signer.clone().recipient(),
         reader: reader.clone(),
     };
-    let sync = Sync::new(sync_links, metrics.clone());
+    let head = reader.head();
+    let sync_settings = minidlt_protocol::sync::Settings {
+        me: me.clone(),
+        voters: registry.voters(),
+        policy: genesis.synchronise,
+        record,
+        head: Place { height: head.height, block: head.hash },
+    };
+    let sync = Sync::new(sync_settings, sync_links, data_dir.clone(), seen_fork, metrics.clone());
     let sync = Sync::start_in_arbiter(&network_arbiter.handle(), |_| sync);
     consensus.send(Follow(sync.clone().recipient())).await?;
 
@@ -168,6 +203,8 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         },
         consensus: consensus.clone().recipient(),
         peers: listener.clone().recipient(),
+        sync: sync.clone().recipient(),
+        backups: data_dir.join("backups"),
         signer: signer.clone().recipient(),
         stop: stop.clone(),
         verify: Arc::new(move || {

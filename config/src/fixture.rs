@@ -159,6 +159,7 @@ impl Fixture {
             created: Timestamp::from_millis(1),
             consensus: ConsensusMode::Bft,
             timeouts: Timeouts::default(),
+            synchronise: Default::default(),
             organisations: vec![Organisation { name: organisation, ca }],
             nodes: vec![node],
             users: vec![user],

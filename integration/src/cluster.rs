@@ -274,11 +274,19 @@ impl Cluster {
         status.code()
     }
 
-    pub fn wait_ready(&self, i: usize) {
+    /// Whether a node that was started is over by now, and yet to be asked how.
+    pub fn is_over(&mut self, i: usize) -> bool {
+        let child = self.nodes[i].as_mut().expect("the node was started");
+        child.try_wait().expect("a child can be asked").is_some()
+    }
+
+    pub fn is_ready(&self, i: usize) -> bool {
         let url = format!("{}/readyz", self.health(i));
-        until(&format!("node {i} is ready"), || {
-            curl(self.command_at(i, "curl").args(["--silent", "--fail", &url]), &[]).status.success()
-        });
+        curl(self.command_at(i, "curl").args(["--silent", "--fail", &url]), &[]).status.success()
+    }
+
+    pub fn wait_ready(&self, i: usize) {
+        until(&format!("node {i} is ready"), || self.is_ready(i));
     }
 
     /// The program, with arguments; it need not succeed.

@@ -9,12 +9,14 @@
 //! | `http` | a request with `curl`, and its [`Answer`] |
 //! | `samples` | counters of `/metrics`, before and after |
 //! | `author` | [`Author`]: signs as a user, without the program under test |
+//! | [`peer`] | the other end of a connection with a node: signs and speaks as a node |
 //! | `process` | the program, other processes, and waiting for what they do |
 //! | `client` | [`Client`]: a connection that is kept |
 //! | `load` | [`Load`]: clients that submit without pause, with a [`Memory`] of what they heard |
 //! | `checker` | compares what the nodes hold with what the clients heard |
 //! | `figures` | what a run found, in numbers, and how much the long run does |
 //! | `random` | [`Random`]: from a seed that is printed |
+//! | [`fuzz`] | what fuzzing does with bytes, for libFuzzer and for an ordinary test |
 
 mod api;
 mod author;
@@ -22,10 +24,12 @@ pub mod checker;
 mod client;
 mod cluster;
 pub mod figures;
+pub mod fuzz;
 mod http;
 mod load;
 mod memory;
 mod net;
+pub mod peer;
 mod process;
 mod random;
 mod samples;

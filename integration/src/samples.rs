@@ -26,12 +26,15 @@ impl Samples {
         self.0.values().sum()
     }
 
-    /// What is not as it was, and by how much. A counter that nothing was counted by is not shown.
+    /// The sample of this name; a counter that nothing was counted by is not shown.
+    pub fn value(&self, name: &str) -> f64 {
+        self.0.get(name).copied().unwrap_or_default()
+    }
+
+    /// What is not as it was, and by how much.
     pub fn since(&self, before: &Self) -> BTreeMap<String, f64> {
-        let value = |samples: &Self, name: &str| samples.0.get(name).copied().unwrap_or_default();
         let names: BTreeSet<&String> = self.0.keys().chain(before.0.keys()).collect();
-        let changes =
-            names.into_iter().map(|name| (name.clone(), value(self, name.as_str()) - value(before, name.as_str())));
+        let changes = names.into_iter().map(|name| (name.clone(), self.value(name) - before.value(name)));
         changes.filter(|(_, change)| *change != 0.0).collect()
     }
 }

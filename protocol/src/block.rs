@@ -122,6 +122,9 @@ pub enum BlockError {
     Repeated { position: usize, id: Hash },
 }
 
+/// The name of the link in [`BlockError::Mismatch`].
+const PREVIOUS: &str = "previous hash";
+
 fn same<T: PartialEq + std::fmt::Display>(what: &'static str, found: &T, expected: &T) -> Result<(), BlockError> {
     if found == expected {
         return Ok(());
@@ -133,7 +136,7 @@ impl Header {
     /// Checks that this header may follow `head`: links, roots, proposer, time.
     pub fn check_follows(&self, head: &Head, voters: &Voters) -> Result<(), BlockError> {
         same("height", &self.height, &head.height.next())?;
-        same("previous hash", &self.previous, &head.hash)?;
+        same(PREVIOUS, &self.previous, &head.hash)?;
         same("results root", &self.results_root, &head.results_root)?;
         same("state root", &self.state_root, &head.state_root)?;
         if self.created < head.created {
@@ -145,10 +148,12 @@ impl Header {
         }
     }
 
-    /// A voter's further check of a block proposed in `round`: is its time near mine? A block proposed
-    /// again in a later round may be as old as the wait was long, so only the future is shut to it.
-    pub fn check_clock(&self, round: Round, now: Timestamp) -> Result<(), BlockError> {
-        let ahead = self.created > now.plus_millis(CLOCK_WINDOW_MILLIS);
+    /// A voter's further check of a block that follows `head`, proposed in `round`: is its time near
+    /// mine? A block proposed again in a later round may be as old as the wait was long, so only the
+    /// future is shut to it. The head's own time is never too far ahead: where all clocks have gone
+    /// back, the ledger's time stands still until they get there.
+    pub fn check_clock(&self, head: &Head, round: Round, now: Timestamp) -> Result<(), BlockError> {
+        let ahead = self.created > now.plus_millis(CLOCK_WINDOW_MILLIS).max(head.created);
         let behind = self.created.plus_millis(CLOCK_WINDOW_MILLIS) < now && self.round == round;
         if ahead || behind { Err(BlockError::ClockWindow { created: self.created, now }) } else { Ok(()) }
     }
@@ -221,6 +226,14 @@ pub enum CertifiedBlockError {
     Block { height: Height, reason: BlockError },
     #[error("certificate of block {height}: {reason}")]
     Certificate { height: Height, reason: CertificateError },
+}
+
+impl CertifiedBlockError {
+    /// It is certified, of the next height, and follows another block than the head: either the one who
+    /// sent it or the head's voters have more than one chain.
+    pub fn is_of_another_chain(&self) -> bool {
+        matches!(self, Self::Block { reason: BlockError::Mismatch { what: PREVIOUS, .. }, .. })
+    }
 }
 
 impl DecidedBlock {

@@ -11,6 +11,7 @@ use crate::{
     crypto::{Domain, digest},
     limits::{MAX_GENESIS_BYTES, MAX_MEMBERS, MAX_POLICIES, MAX_VOTERS},
     registry::{Node, Organisation, Policy, PolicyError, Registry, User},
+    sync::Synchronise,
     types::{Hash, Identity, Name, Timestamp},
     vote::ConsensusMode,
 };
@@ -23,6 +24,9 @@ pub struct Genesis {
     pub created: Timestamp,
     pub consensus: ConsensusMode,
     pub timeouts: Timeouts,
+    /// Who must match before a node takes part after a start.
+    #[serde(default)]
+    pub synchronise: Synchronise,
     pub organisations: Vec<Organisation>,
     pub nodes: Vec<Node>,
     pub users: Vec<User>,

@@ -17,6 +17,7 @@ pub mod message;
 pub mod receipt;
 pub mod registry;
 pub mod state;
+pub mod sync;
 pub mod transaction;
 pub mod types;
 pub mod verified;

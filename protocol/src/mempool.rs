@@ -1,7 +1,14 @@
 //! The rules of the pool of transactions waiting for a block: what is taken, in which order it
 //! leaves, and the bounds on it. Time is passed in.
+//!
+//! A block is shared fairly between the authors of what waits: each has as many bytes of it as any
+//! other, give or take one transaction, or all that it has waiting. So who has little waiting is in the
+//! next block, however much others have.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
+};
 
 use crate::{
     block::SharedTransaction,
@@ -23,9 +30,10 @@ impl Default for Bounds {
     }
 }
 
-#[derive(Debug, Default, Clone, Copy)]
-struct Usage {
-    transactions: usize,
+/// What one author has waiting.
+#[derive(Default)]
+struct Own {
+    by_arrival: BTreeMap<u64, SharedTransaction>,
     bytes: usize,
 }
 
@@ -34,15 +42,14 @@ struct Entry {
     arrival: u64,
 }
 
-/// The transactions waiting, first come first served.
+/// The transactions waiting.
 #[derive(Default)]
 pub struct Mempool {
     bounds: Bounds,
     entries: BTreeMap<Hash, Entry>,
-    by_arrival: BTreeMap<u64, Hash>,
     by_leaf: BTreeMap<Hash, Hash>,
     by_expiry: BTreeSet<(Timestamp, Hash)>,
-    by_user: BTreeMap<Identity, Usage>,
+    by_author: BTreeMap<Identity, Own>,
     bytes: usize,
     arrivals: u64,
 }
@@ -85,10 +92,11 @@ impl Mempool {
         if self.bytes.saturating_add(size) > self.bounds.bytes {
             return Err(Refusal::MempoolFull("too many bytes"));
         }
-        let used = self.by_user.get(author).copied().unwrap_or_default();
+        let (transactions, bytes) =
+            self.by_author.get(author).map(|own| (own.by_arrival.len(), own.bytes)).unwrap_or_default();
         let share = MEMPOOL_USER_SHARE;
-        if used.transactions >= self.bounds.transactions.div_ceil(share)
-            || used.bytes.saturating_add(size) > self.bounds.bytes.div_ceil(share)
+        if transactions >= self.bounds.transactions.div_ceil(share)
+            || bytes.saturating_add(size) > self.bounds.bytes.div_ceil(share)
         {
             return Err(Refusal::UserShareFull(author.clone()));
         }
@@ -102,10 +110,9 @@ impl Mempool {
         let (id, arrival) = (transaction.id, self.arrivals);
         self.arrivals += 1;
         self.bytes += transaction.size();
-        let used = self.by_user.entry(transaction.author.clone()).or_default();
-        used.transactions += 1;
-        used.bytes += transaction.size();
-        self.by_arrival.insert(arrival, id);
+        let own = self.by_author.entry(transaction.author.clone()).or_default();
+        own.bytes += transaction.size();
+        own.by_arrival.insert(arrival, transaction.clone());
         self.by_leaf.insert(transaction.leaf, id);
         self.by_expiry.insert((transaction.expires, id));
         self.entries.insert(id, Entry { transaction, arrival });
@@ -116,14 +123,13 @@ impl Mempool {
     pub fn remove(&mut self, id: &Hash) -> Option<SharedTransaction> {
         let Entry { transaction, arrival } = self.entries.remove(id)?;
         self.bytes -= transaction.size();
-        self.by_arrival.remove(&arrival);
         self.by_leaf.remove(&transaction.leaf);
         self.by_expiry.remove(&(transaction.expires, *id));
-        if let Some(used) = self.by_user.get_mut(&transaction.author) {
-            used.transactions -= 1;
-            used.bytes -= transaction.size();
-            if used.transactions == 0 {
-                self.by_user.remove(&transaction.author);
+        if let Some(own) = self.by_author.get_mut(&transaction.author) {
+            own.bytes -= transaction.size();
+            own.by_arrival.remove(&arrival);
+            if own.by_arrival.is_empty() {
+                self.by_author.remove(&transaction.author);
             }
         }
         Some(transaction)
@@ -135,19 +141,29 @@ impl Mempool {
         expired.iter().filter_map(|id| self.remove(id)).collect()
     }
 
-    /// The oldest that fit a block created at `created`.
+    /// Those for a block created at `created`. In turn comes whoever has the fewest bytes in it so far,
+    /// with its oldest; of several, who has waited longest. The first that does not fit ends it: to go
+    /// on with smaller ones would let a large one wait for ever.
     pub fn pick(&self, created: Timestamp) -> Vec<SharedTransaction> {
+        let mut lines: Vec<_> = self
+            .by_author
+            .values()
+            .map(|own| own.by_arrival.iter().filter(|(_, one)| one.check_time(created).is_ok()).peekable())
+            .collect();
+        let first =
+            lines.iter_mut().enumerate().filter_map(|(at, line)| line.peek().map(|(arrival, _)| (0, **arrival, at)));
+        let mut turns: BinaryHeap<_> = first.map(Reverse).collect();
         let (mut picked, mut bytes) = (Vec::new(), 0);
-        for id in self.by_arrival.values() {
-            let Some(transaction) = self.get(id) else { continue };
-            if transaction.check_time(created).is_err() {
-                continue;
-            }
+        while let Some(Reverse((so_far, _, at))) = turns.pop() {
+            let Some((_, transaction)) = lines[at].next() else { continue };
             if picked.len() == MAX_BLOCK_TRANSACTIONS || bytes + transaction.size() > MAX_BLOCK_BYTES {
                 break;
             }
             bytes += transaction.size();
             picked.push(transaction.clone());
+            if let Some((arrival, _)) = lines[at].peek() {
+                turns.push(Reverse((so_far + transaction.size(), **arrival, at)));
+            }
         }
         picked
     }

@@ -14,6 +14,7 @@ use crate::{
     crypto::{CryptoError, Domain, SecretKey, Signature, digest},
     limits::{CLOCK_WINDOW_MILLIS, MAX_BLOCK_TRANSACTIONS, MAX_FRAME_BYTES},
     merkle,
+    receipt::CertifiedHeader,
     registry::Registry,
     transaction::TransactionBytes,
     types::{Hash, Height, Identity, Timestamp},
@@ -105,11 +106,24 @@ pub enum ConsensusContent {
 #[serde(rename_all = "snake_case")]
 pub enum SyncContent {
     Alive(Alive),
-    /// Asks for blocks from this height on, as many as one frame carries.
+    /// Asks where the other stands; with a height, which block it has there.
     Synchronise {
-        from: Height,
+        at: Option<Height>,
     },
-    Blocks(Vec<CertifiedBlock>),
+    /// The block asked about, and what makes it certain; none for genesis, which all know, and for a
+    /// height that is not there.
+    Standing(Option<CertifiedHeader>),
+    /// Asks this node alone for blocks from a height on, for about so many bytes of them: the first
+    /// whatever its size, and no more than the other's bounds.
+    GetBlocks {
+        from: Height,
+        bytes: u64,
+    },
+    /// The answer: the blocks from that height on, in order.
+    Blocks {
+        from: Height,
+        blocks: Vec<CertifiedBlock>,
+    },
 }
 
 /// Why a message was not acted on.

@@ -182,7 +182,8 @@ impl CertifiedHeader {
         Self { hash: header.hash(network), header, certificate }
     }
 
-    fn verify(&self, which: &'static str, network: &Hash, voters: &Voters) -> Result<(), ReceiptError> {
+    /// Checks that its certificate, of just a quorum, is for this very header. `which` names it in an error.
+    pub fn verify(&self, which: &'static str, network: &Hash, voters: &Voters) -> Result<(), ReceiptError> {
         let (hash, certificate) = (self.header.hash(network), &self.certificate);
         let compare = |what, found: String, expected: String| {
             if found == expected { Ok(()) } else { Err(ReceiptError::Header { which, what, found, expected }) }

@@ -84,7 +84,7 @@ pub fn execute<'a>(transactions: impl Iterator<Item = &'a Transaction> + Clone) 
 pub fn genesis_writes(genesis: &Genesis) -> Writes {
     let mut writes = Writes::new();
     let mut put = |key: String, value: Vec<u8>| writes.insert(key.into_bytes(), Some(value));
-    put("network".into(), codec::encode(&(&genesis.network, genesis.consensus, genesis.timeouts)));
+    put("network".into(), codec::encode(&(&genesis.network, genesis.consensus, genesis.timeouts, genesis.synchronise)));
     for organisation in &genesis.organisations {
         put(format!("organisation/{}", organisation.name), codec::encode(organisation));
     }

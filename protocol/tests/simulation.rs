@@ -57,6 +57,9 @@ fn add(sum: &mut Report, report: Report) {
     sum.abstentions += report.abstentions;
     sum.accusations += report.accusations;
     sum.caught_up += report.caught_up;
+    sum.blamed += report.blamed;
+    sum.wiped += report.wiped;
+    sum.healed_in = sum.healed_in.max(report.healed_in);
     sum.replays += report.replays;
     sum.ended_at = sum.ended_at.max(report.ended_at);
     sum.violations.extend(report.violations);
@@ -119,6 +122,25 @@ fn bft_goes_on_without_one_voter() {
 fn spell(seed: u64, mode: ConsensusMode, kind: SpellKind) -> Plan {
     let node = (seed % 4) as usize;
     Plan { spell: Some(Spell { node, from: 1_000, until: 9_000, kind }), ..Plan::calm(seed, 4, mode) }
+}
+
+/// A node that lost its disk, votes included, comes back and lies no more than the others.
+#[test]
+fn nodes_that_lost_everything_never_vote_twice() {
+    for (nodes, liars) in [(4, 0), (4, 1), (7, 1)] {
+        let report =
+            all("bft, lost disks", &seeds(6), |seed| Plan { liars, wipes: 3, ..Plan::rough(seed, nodes, Bft) });
+        assert!(number("MINIDLT_SEED").is_some() || report.wiped > 0);
+    }
+}
+
+#[test]
+fn a_node_that_takes_its_empty_disk_for_a_new_one_is_caught() {
+    let mut sum = Report::default();
+    let plan = |seed| Plan { wipes: 3, shell: Shell::TrustsEmptyDisk, ..Plan::rough(seed, 4, Bft) };
+    (0..40).for_each(|seed| add(&mut sum, run(plan(seed))));
+    println!("{} disks lost, {} double votes", sum.wiped, double_votes(&sum));
+    assert!(double_votes(&sum) > 0);
 }
 
 /// The checker has teeth: shells that are wrong in the two ways that matter are caught.

@@ -19,6 +19,7 @@ use minidlt_protocol::{
     crypto::{Domain, digest},
     merkle,
     message::{Alive, ConsensusContent, Content, Message, PoolContent, Recipient, SyncContent},
+    receipt::CertifiedHeader,
     state::{self, Outcome, ResultLeaf, genesis_head, genesis_writes, prove},
     transaction::{TransactionBytes, id_of},
     types::{Hash, Height, Round},
@@ -183,11 +184,17 @@ fn messages(vectors: &mut Vectors) {
     let binding = digest(Domain::Alive, &network.id, &[&exported]);
     vectors.text("alive, binding", binding.to_string());
     let alive = |binding| Alive { network: network.id, height: Height::new(7), head: Hash::ZERO, binding };
+    let blocks = network.chain(&[vec![]]);
+    let CertifiedBlock { block, certificate } = blocks[0].clone();
+    let standing = CertifiedHeader::new(&network.id, block.header, certificate, &network.voters);
     let contents = [
         ("alive", Content::Sync(SyncContent::Alive(alive(Some(binding))))),
         ("alive, later", Content::Sync(SyncContent::Alive(alive(None)))),
-        ("synchronise", Content::Sync(SyncContent::Synchronise { from: Height::new(8) })),
-        ("blocks", Content::Sync(SyncContent::Blocks(network.chain(&[vec![]])))),
+        ("synchronise", Content::Sync(SyncContent::Synchronise { at: None })),
+        ("synchronise at", Content::Sync(SyncContent::Synchronise { at: Some(Height::new(8)) })),
+        ("standing", Content::Sync(SyncContent::Standing(Some(standing)))),
+        ("get blocks", Content::Sync(SyncContent::GetBlocks { from: Height::new(8), bytes: 1 << 20 })),
+        ("blocks", Content::Sync(SyncContent::Blocks { from: Height::new(1), blocks })),
         ("gossip", Content::Pool(PoolContent::Gossip(vec![network.transaction(TRADER, 1).bytes.clone()]))),
         ("get", Content::Pool(PoolContent::Get { block: Hash::ZERO, leaves: vec![Hash::ZERO] })),
         ("got", Content::Pool(PoolContent::Got { block: Hash::ZERO, transactions: vec![] })),

@@ -1,6 +1,8 @@
 //! What the API asks of the ledger: the part of [`Reader`] it needs, so that it can be tested
 //! against a chain in memory.
 
+use std::path::Path;
+
 use minidlt_protocol::{
     block::{Block, Head},
     receipt::Receipt,
@@ -23,6 +25,8 @@ pub trait Ledger: Send + Sync + 'static {
     fn certificate(&self, height: Height) -> Result<Option<Certificate>, ReadError>;
     fn height_of(&self, hash: &Hash) -> Result<Option<Height>, ReadError>;
     fn receipt(&self, id: &Hash) -> Result<Option<Receipt>, ReadError>;
+    /// Copies the ledger as of now into a directory that is not there yet.
+    fn backup(&self, directory: &Path) -> Result<(), ReadError>;
 }
 
 impl Ledger for Reader {
@@ -56,5 +60,9 @@ impl Ledger for Reader {
 
     fn receipt(&self, id: &Hash) -> Result<Option<Receipt>, ReadError> {
         self.receipt(id)
+    }
+
+    fn backup(&self, directory: &Path) -> Result<(), ReadError> {
+        self.backup(directory)
     }
 }

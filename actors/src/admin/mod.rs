@@ -11,6 +11,7 @@
 //! Handlers hold no state of the ledger: they ask its actors by message and read its snapshots.
 
 mod auth;
+mod backup;
 mod blocks;
 mod body;
 mod connections;
@@ -35,6 +36,7 @@ mod wait;
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    path::PathBuf,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -67,6 +69,7 @@ use crate::{
         mempool::{FindPending, GetMempoolStatus, Submit},
         network::GetPeers,
         signer::Stamp,
+        sync::GetSyncStatus,
     },
     metrics::Metrics,
     shares::{Shares, share_of},
@@ -110,6 +113,9 @@ pub struct Api {
     pub mempool: MempoolRecipients,
     pub consensus: Recipient<GetConsensusStatus>,
     pub peers: Recipient<GetPeers>,
+    pub sync: Recipient<GetSyncStatus>,
+    /// Where copies of the ledger are put.
+    pub backups: PathBuf,
     pub signer: Recipient<Stamp>,
     /// Notified once when an administrator stops the node.
     pub stop: Arc<Notify>,
@@ -142,6 +148,7 @@ struct State {
     pages: Turns,
     /// A place here goes with the work, and not with the request, whose caller may hang up.
     verifying: Arc<Semaphore>,
+    backing_up: Arc<Semaphore>,
     preparing: Arc<Semaphore>,
     preparing_callers: Arc<Shares<Identity>>,
     frames: Frames,
@@ -168,6 +175,7 @@ impl State {
             replays: Turns::new(REPLAYS),
             pages: Turns::new(PAGES),
             verifying: Arc::new(Semaphore::new(1)),
+            backing_up: Arc::new(Semaphore::new(1)),
             preparing: Arc::new(Semaphore::new(PREPARATIONS)),
             preparing_callers: Shares::new(PREPARATIONS_A_CALLER),
             frames: Frames::default(),

@@ -1,7 +1,7 @@
 //! Refusals, as RFC 9457 problem details: one constructor a refusal, one kind each, so that a
 //! program can tell them apart and a person knows what to do next.
 
-use std::fmt;
+use std::{fmt, path::Path};
 
 use actix_web::{
     Error, HttpResponse, HttpResponseBuilder, ResponseError,
@@ -143,6 +143,11 @@ impl Problem {
 
     pub fn busy(detail: impl Into<String>) -> Self {
         Self::new("busy", "This is already under way", StatusCode::CONFLICT, detail).retry_after(10)
+    }
+
+    pub fn backup_exists(path: &Path) -> Self {
+        let detail = format!("{} is there already: choose another name, or remove it", path.display());
+        Self::new("backup-exists", "There is a backup of this name", StatusCode::CONFLICT, detail)
     }
 
     pub fn internal(detail: impl Into<String>) -> Self {

@@ -6,7 +6,9 @@ use actix_web::{
     web,
 };
 
-use super::{blocks, control, events, openapi, prepare, problem::Problem, registry, status, submit, transactions};
+use super::{
+    backup, blocks, control, events, openapi, prepare, problem::Problem, registry, status, submit, transactions,
+};
 
 /// The first path that matches is taken, so fixed ones stand before those with a variable.
 pub fn table() -> Vec<(&'static str, Method, Route)> {
@@ -28,6 +30,7 @@ pub fn table() -> Vec<(&'static str, Method, Route)> {
         ("/v1/admin/log-level", Method::PUT, web::put().to(control::log_level)),
         ("/v1/admin/verify", Method::POST, web::post().to(control::verify)),
         ("/v1/admin/compare", Method::POST, web::post().to(control::compare)),
+        ("/v1/admin/backup", Method::POST, web::post().to(backup::post)),
         ("/v1/openapi.json", Method::GET, web::get().to(openapi::get)),
     ]
 }

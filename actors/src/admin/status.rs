@@ -4,14 +4,17 @@ use actix_web::{HttpResponse, web};
 use serde_json::json;
 
 use super::{State, problem::Problem};
-use crate::messages::{consensus::GetConsensusStatus, mempool::GetMempoolStatus, network::GetPeers};
+use crate::messages::{
+    consensus::GetConsensusStatus, mempool::GetMempoolStatus, network::GetPeers, sync::GetSyncStatus,
+};
 
 pub async fn get(state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let api = &state.api;
-    let (consensus, peers, mempool) = tokio::try_join!(
+    let (consensus, peers, mempool, sync) = tokio::try_join!(
         state.ask("consensus", &api.consensus, GetConsensusStatus),
         state.ask("the network", &api.peers, GetPeers),
         state.ask("the mempool", &api.mempool.status, GetMempoolStatus),
+        state.ask("sync", &api.sync, GetSyncStatus),
     )?;
     let head = api.ledger.head();
     Ok(HttpResponse::Ok().json(json!({
@@ -26,6 +29,8 @@ pub async fn get(state: web::Data<State>) -> Result<HttpResponse, Problem> {
             "accepted_by": consensus.accepted_by,
             "missing": consensus.missing,
         },
+        "voting": sync.voting,
+        "fork": sync.fork,
         "height": head.height,
         "head": head.hash,
         "created": head.created,

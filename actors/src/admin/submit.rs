@@ -83,7 +83,7 @@ pub async fn post(
         let room = shares::reserve(&state, &caller.identity, items.len() * ANSWERED_BYTES)?;
         // The body keeps its room until the mempool has answered, and no longer: not while a commit
         // is waited for.
-        (submit(&state, items).await?, room)
+        (submit(&state, caller.identity.clone(), items).await?, room)
     };
     let mut response = match content_type.as_str() {
         "application/cbor-seq" => many(&state, submitted, time).await?,
@@ -190,12 +190,12 @@ impl Submitted {
 
 /// Hands transactions to the mempool. A submission is never given up half-way: its answer is
 /// awaited for as long as it takes, so that what the caller hears is what happened.
-async fn submit(state: &State, items: Vec<Item>) -> Result<Submitted, Problem> {
-    let bytes: Vec<TransactionBytes> = items.iter().filter_map(|item| item.as_ref().ok()).cloned().collect();
-    let answers = match bytes.is_empty() {
+async fn submit(state: &State, caller: Identity, items: Vec<Item>) -> Result<Submitted, Problem> {
+    let transactions: Vec<TransactionBytes> = items.iter().filter_map(|item| item.as_ref().ok()).cloned().collect();
+    let answers = match transactions.is_empty() {
         true => Vec::new(),
         false => {
-            let sent = state.api.mempool.submit.send(Submit(bytes)).await;
+            let sent = state.api.mempool.submit.send(Submit { caller, transactions }).await;
             sent.map_err(|error| Problem::not_ready(format!("the mempool does not answer: {error}")))?
         }
     };

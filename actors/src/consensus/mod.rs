@@ -9,7 +9,8 @@
 //!    └── Fetched: certified by others ─────────┴───────────────────────┘
 //! ```
 //!
-//! A height starts when there is something to agree on, so that an idle network writes nothing. A
+//! A height starts once Sync has said that this node takes part in it, and when there is something to
+//! agree on, so that an idle network writes nothing. A
 //! block that holds transactions is followed, after [`SEAL_AFTER`], by an empty one if by nothing
 //! else: the header after is what certifies results.
 //!
@@ -51,7 +52,7 @@ use self::{
 use crate::{
     clock, fatal,
     messages::{
-        consensus::{Behind, ConsensusStatus, Fetched, GetConsensusStatus, Work},
+        consensus::{Behind, ConsensusStatus, Fetched, GetConsensusStatus, Halt, NotTaken, SayAgain, TakePart, Work},
         mempool::{Assemble, Hold, Pick},
         network::{Class, FromPeer},
         signer::Stamp,
@@ -75,7 +76,7 @@ pub struct Links {
 }
 
 /// Where the answer to `Fetched` goes.
-type FetchedReply = oneshot::Sender<Result<(), String>>;
+type FetchedReply = oneshot::Sender<Result<(), NotTaken>>;
 
 /// The actor.
 pub struct Consensus {
@@ -90,6 +91,10 @@ pub struct Consensus {
     metrics: Arc<Metrics>,
     head: Head,
     core: Option<Core>,
+    /// From this height on this node may take part; none before Sync has said so, and after a fork.
+    takes_part: Option<Height>,
+    /// There was something to agree on while it might not.
+    wanted: bool,
     /// A decided block is on its way to the disk.
     committing: bool,
     seal: Option<SpawnHandle>,
@@ -133,6 +138,8 @@ impl Consensus {
             metrics,
             head,
             core: None,
+            takes_part: None,
+            wanted: false,
             committing: false,
             seal: None,
             timers: BTreeMap::new(),
@@ -153,6 +160,11 @@ impl Consensus {
         if self.core.is_some() || self.committing || self.voters.get(&self.me).is_none() {
             return;
         }
+        if self.takes_part.is_none_or(|from| self.height() < from) {
+            self.wanted = true;
+            return;
+        }
+        self.wanted = false;
         self.cancel_seal(ctx);
         let settings = Settings {
             me: self.me.clone(),
@@ -303,7 +315,7 @@ impl Consensus {
         if let Err(reason) = block.header.check_follows(&self.head, &self.voters) {
             return self.reject(hash, reason.to_string(), ctx);
         }
-        if let Err(reason) = block.header.check_clock(wanted.round, clock::now()) {
+        if let Err(reason) = block.header.check_clock(&self.head, wanted.round, clock::now()) {
             // No verdict on the block: in a later round, or a moment later, it may be welcome.
             return warn!("height {}: block {} must wait: {reason}", self.height(), hash.short());
         }
@@ -378,6 +390,7 @@ impl Consensus {
         self.bodies = Bodies::default();
         self.log.clear();
         self.head = head;
+        self.show_voting();
         // The Mempool answers with `Work` if it has more. It must hear of every block, so this waits
         // for a place in its mailbox.
         let told = self.links.mempool.send(committed).into_actor(self).map(|answer, _, _| {
@@ -393,11 +406,19 @@ impl Consensus {
             self.take_fetched(block, reply, ctx);
         }
         self.early.forget_up_to(self.head.height);
+        // Whatever there was to agree on, it is asked for again below, or by the Mempool.
+        self.wanted = false;
         if self.early.has(self.height()) {
             self.start(ctx);
         } else if self.head.transactions > 0 && !self.committing {
             self.seal = Some(ctx.run_later(SEAL_AFTER, |actor, ctx| actor.start(ctx)));
         }
+    }
+
+    /// Votes in the height that comes.
+    fn show_voting(&self) {
+        let votes = self.voters.get(&self.me).is_some() && self.takes_part.is_some_and(|from| self.height() >= from);
+        self.metrics.voting.set(i64::from(votes));
     }
 
     fn show_height(&self, height: Height) {
@@ -415,9 +436,11 @@ impl Consensus {
         // Sync may have given up waiting for any of these answers.
         let _given_up = match DecidedBlock::certified(block, &network, &self.head, &self.registry) {
             _ if known => reply.send(Ok(())),
-            Err(reason) => reply.send(Err(reason.to_string())),
+            Err(refused) => {
+                reply.send(Err(NotTaken { reason: refused.to_string(), forked: refused.is_of_another_chain() }))
+            }
             Ok(block) => {
-                info!("height {}: got block {} from a peer", self.height(), block.hash.short());
+                debug!("height {}: got block {} from a peer", self.height(), block.hash.short());
                 self.fetched = Some(reply);
                 return self.commit(block, ctx);
             }
@@ -446,11 +469,43 @@ impl Actor for Consensus {
         self.show_height(self.head.height);
         self.hold(self.bodies.transactions());
         if !self.log.is_empty() {
-            info!("height {}: taking up what was interrupted", self.height());
+            info!("height {}: to be taken up where it was interrupted", self.height());
             self.start(ctx);
         } else if self.head.transactions > 0 {
             self.seal = Some(ctx.run_later(SEAL_AFTER, |actor, ctx| actor.start(ctx)));
         }
+    }
+}
+
+impl Handler<TakePart> for Consensus {
+    type Result = ();
+
+    fn handle(&mut self, TakePart(from): TakePart, ctx: &mut Self::Context) {
+        self.takes_part = Some(from);
+        self.show_voting();
+        if self.wanted {
+            self.start(ctx);
+        }
+    }
+}
+
+impl Handler<SayAgain> for Consensus {
+    type Result = ();
+
+    fn handle(&mut self, SayAgain { healed }: SayAgain, ctx: &mut Self::Context) {
+        self.step(Input::SayAgain { healed }, ctx);
+    }
+}
+
+impl Handler<Halt> for Consensus {
+    type Result = ();
+
+    fn handle(&mut self, _: Halt, ctx: &mut Self::Context) {
+        self.takes_part = None;
+        self.core = None;
+        self.cancel_timers(ctx);
+        self.cancel_seal(ctx);
+        self.show_voting();
     }
 }
 
@@ -496,7 +551,7 @@ impl Handler<FromPeer<CheckedConsensus>> for Consensus {
 }
 
 impl Handler<Fetched> for Consensus {
-    type Result = ResponseActFuture<Self, Result<(), String>>;
+    type Result = ResponseActFuture<Self, Result<(), NotTaken>>;
 
     fn handle(&mut self, Fetched(block): Fetched, ctx: &mut Self::Context) -> Self::Result {
         let (reply, answer) = oneshot::channel();
@@ -505,7 +560,8 @@ impl Handler<Fetched> for Consensus {
         } else {
             self.take_fetched(block, reply, ctx);
         }
-        let answered = async { answer.await.unwrap_or_else(|_| Err("another block was fetched instead".into())) };
+        let given_up = || NotTaken { reason: "another block was fetched instead".into(), forked: false };
+        let answered = async move { answer.await.unwrap_or_else(|_| Err(given_up())) };
         Box::pin(answered.into_actor(self))
     }
 }

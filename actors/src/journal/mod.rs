@@ -7,8 +7,13 @@
 //! A file is a sequence of *batches*. What is appended gathers in memory; [`Journal::sync`] writes
 //! it as one batch and waits for the disk before the next can be written. Therefore
 //!
+//! A node's log begins with an empty batch, which says from which height on it may sign: 0 where
+//! `minidlt init` made it, later where the node lost its log and begins anew ([`Journal::begin_at`]). So a
+//! node that lost its log, and with it the knowledge of what it signed, is told from a new one.
+//!
 //! | found on opening | means | done |
 //! |---|---|---|
+//! | no file, or no valid batch in either | what was signed is not known | [`Journal::open`] gives none |
 //! | a bad batch, nothing valid after it | the last write was torn, its sync never answered | cut |
 //! | a bad batch, valid ones of its height after it | damage to what had been synced | refuse to start |
 //! | a batch of an earlier height | what the file held before | the end |
@@ -54,7 +59,8 @@ pub enum JournalError {
     Locked { path: PathBuf },
     #[error(
         "{path} is damaged at byte {at}, within what was synced for height {height}: this node no longer knows all it \
-         signed there. Once the other nodes have committed height {height}, move this file away and start again"
+         signed there. Remove signer-0.log and signer-1.log beside it and start again: it catches up, and signs again \
+         from where it cannot have signed before"
     )]
     Damaged { path: PathBuf, at: usize, height: Height },
 }
@@ -160,16 +166,38 @@ pub struct Journal {
     pending_promise: bool,
 }
 
+/// The names of the two files.
+const FILES: [&str; 2] = ["signer-0.log", "signer-1.log"];
+
+/// The file that a new node's log begins with, and its content: nothing was ever signed.
+pub fn of_a_new_node() -> (&'static str, Vec<u8>) {
+    (FILES[0], first_batch(Height::GENESIS))
+}
+
+/// Says that all below `height` is done, and no more.
+fn first_batch(height: Height) -> Vec<u8> {
+    scan::batch(height, 0, &[])
+}
+
 impl Journal {
-    /// Opens the log in `directory`, or makes an empty one, which is of height 0. Hands back the
-    /// records of the latest height, in order.
-    pub fn open(directory: &Path) -> Result<(Self, Vec<Record>), JournalError> {
-        let (zero, zero_bytes) = Half::open(directory.join("signer-0.log"))?;
-        let (one, one_bytes) = Half::open(directory.join("signer-1.log"))?;
+    /// Opens the log in `directory`; `None` where there is none. Hands back the records of the latest
+    /// height, in order.
+    pub fn open(directory: &Path) -> Result<Option<(Self, Vec<Record>)>, JournalError> {
+        let [first, second] = FILES.map(|file| directory.join(file));
+        // A new node has but the first, and nothing in it; later both are needed to know.
+        let new = || std::fs::read(&first).is_ok_and(|bytes| bytes == of_a_new_node().1);
+        if !first.exists() || !second.exists() && !new() {
+            return Ok(None);
+        }
+        let (zero, zero_bytes) = Half::open(first)?;
+        let (one, one_bytes) = Half::open(second)?;
         let scans = [scan(&zero_bytes), scan(&one_bytes)];
         let mut halves = [zero, one];
         refuse_damage(&halves[0], &scans[0], scans[1].height)?;
         refuse_damage(&halves[1], &scans[1], scans[0].height)?;
+        if scans.iter().all(|scan| scan.height.is_none()) {
+            return Ok(None);
+        }
         let active = usize::from(scans[1].height > scans[0].height);
         for half in halves.iter_mut().filter(|half| half.allocated < GROW_BYTES) {
             let path = half.path.clone();
@@ -183,7 +211,32 @@ impl Journal {
             log::warn!("{path}: the last write was cut short at byte {end}; nothing of it had left this node");
         }
         let height = height.unwrap_or(Height::GENESIS);
-        Ok((Self { halves, active, height, end: end as u64, pending: Vec::new(), pending_promise: false }, records))
+        let (pending, pending_promise) = (Vec::new(), false);
+        Ok(Some((Self { halves, active, height, end: end as u64, pending, pending_promise }, records)))
+    }
+
+    /// Begins the log of a node that has none, at a height in which it cannot have signed anything:
+    /// whoever opens it may sign from there on. Whole or not at all: a crash leaves no log.
+    pub fn begin_at(directory: &Path, height: Height) -> Result<Self, JournalError> {
+        let [first, second] = FILES.map(|file| directory.join(file));
+        let new = directory.join("signer.log.new");
+        let made = || {
+            for old in [&first, &second].into_iter().filter(|path| path.exists()) {
+                std::fs::remove_file(old)?;
+            }
+            let file = File::create(&new)?;
+            file.write_all_at(&first_batch(height), 0)?;
+            file.sync_all()?;
+            // The second first: the first alone says that there is a log.
+            File::create(&second)?.sync_all()?;
+            std::fs::rename(&new, &first)?;
+            File::open(directory)?.sync_all()
+        };
+        let failed = |reason| JournalError::Io { path: first.clone(), reason };
+        made().map_err(failed)?;
+        let opened = Self::open(directory)?;
+        let (journal, _) = opened.ok_or_else(|| failed(io::Error::other("it was made, and cannot be read back")))?;
+        Ok(journal)
     }
 
     /// The height this log is of. All below are done.

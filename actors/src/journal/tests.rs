@@ -21,8 +21,17 @@ fn entry(text: &str) -> Record {
     Record::Entry(text.as_bytes().to_vec())
 }
 
+/// Opens it, or makes that of a new node.
+fn open(directory: &Path) -> (Journal, Vec<Record>) {
+    let new = directory.join(of_a_new_node().0);
+    if !new.exists() {
+        std::fs::write(new, of_a_new_node().1).unwrap();
+    }
+    Journal::open(directory).unwrap().expect("there is a log")
+}
+
 fn write(directory: &Path, height: u64, batches: &[&[Record]]) -> u64 {
-    let (mut journal, _) = Journal::open(directory).unwrap();
+    let (mut journal, _) = open(directory);
     journal.begin(Height::new(height)).unwrap();
     for batch in batches {
         batch.iter().for_each(|record| journal.append(record).unwrap());
@@ -32,13 +41,13 @@ fn write(directory: &Path, height: u64, batches: &[&[Record]]) -> u64 {
 }
 
 fn read(directory: &Path) -> (u64, Vec<Record>) {
-    let (journal, records) = Journal::open(directory).unwrap();
+    let (journal, records) = open(directory);
     (journal.height().get(), records)
 }
 
 /// The file with the log of the latest height.
 fn active(directory: &Path) -> PathBuf {
-    let (journal, _) = Journal::open(directory).unwrap();
+    let (journal, _) = open(directory);
     journal.halves[journal.active].path.clone()
 }
 
@@ -53,7 +62,7 @@ fn records_are_found_again_in_order() {
 #[test]
 fn what_was_not_synced_may_go_but_a_signature_never_by_beginning_anew() {
     let dir = TempDir::new().unwrap();
-    let (mut journal, _) = Journal::open(dir.path()).unwrap();
+    let (mut journal, _) = open(dir.path());
     journal.begin(Height::new(1)).unwrap();
     journal.append(&entry("lost")).unwrap();
     journal.begin(Height::new(2)).unwrap();
@@ -81,10 +90,8 @@ fn a_torn_tail_is_cut_at_every_byte() {
         torn[cut..].fill(0);
         std::fs::write(&path, &torn).unwrap();
         assert_eq!(read(dir.path()), expected, "zeros from {cut} on");
-        if cut % 16 == 0 {
-            std::fs::write(&path, &whole[..cut]).unwrap();
-            assert_eq!(read(dir.path()), expected, "ends at {cut}");
-        }
+        std::fs::write(&path, &whole[..cut]).unwrap();
+        assert_eq!(read(dir.path()), expected, "ends at {cut}");
     }
 }
 
@@ -94,7 +101,7 @@ fn a_torn_first_batch_leaves_the_height_before() {
     for height in 1..=4 {
         write(dir.path(), height, &[&[vote(height, 0)], &[vote(height, 1), entry("z")]]);
     }
-    let (mut journal, _) = Journal::open(dir.path()).unwrap();
+    let (mut journal, _) = open(dir.path());
     let path = journal.halves[1 - journal.active].path.clone();
     let old = std::fs::read(&path).unwrap();
     journal.begin(Height::new(5)).unwrap();
@@ -132,14 +139,201 @@ fn a_flipped_byte_in_the_middle_refuses_to_start_and_says_what_to_do() {
         let Err(error) = Journal::open(dir.path()) else { panic!("opened with byte {at} flipped") };
         let text = error.to_string();
         assert!(matches!(error, JournalError::Damaged { height, .. } if height.get() == 9), "{text}");
-        assert!(text.contains("move this file away") && !text.contains('\n'), "{text}");
+        assert!(text.contains("Remove signer-0.log and signer-1.log") && !text.contains('\n'), "{text}");
     }
+}
+
+/// What opening makes of these bytes in the file of the log's latest height: records, or where damage
+/// is. `other` is the other file's height.
+fn found(half: &Half, bytes: &[u8], other: u64) -> Result<Vec<Record>, usize> {
+    let scanned = scan(bytes);
+    match refuse_damage(half, &scanned, Some(Height::new(other))) {
+        Ok(()) => Ok(scanned.records),
+        Err(JournalError::Damaged { at, .. }) => Err(at),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+/// Three batches of height 9, the last over several sectors, in a file that held height 7 before; and
+/// where each ends. The other file is of height 8.
+fn three_batches(dir: &Path) -> (Half, Vec<u8>, [usize; 3]) {
+    write(dir, 7, &[&[vote(7, 0), Record::Entry(vec![1; 900])], &[vote(7, 1), Record::Entry(vec![2; 12_000])]]);
+    write(dir, 8, &[&[vote(8, 0)]]);
+    let first = write(dir, 9, &[&[vote(9, 0), entry("a")]]) as usize;
+    let second = write(dir, 9, &[&[vote(9, 1), Record::Entry(vec![3; 700])]]) as usize;
+    let third = write(dir, 9, &[&[vote(9, 2), Record::Entry(vec![4; 10_000])]]) as usize;
+    let path = active(dir);
+    let (half, mut bytes) = Half::open(path).unwrap();
+    // The rest is zeros or of height 7, of which some is kept: more would only take time.
+    bytes.truncate(16 << 10);
+    (half, bytes, [first, second, third])
+}
+
+#[test]
+fn any_flipped_bit_of_an_earlier_batch_is_damage_and_of_the_last_one_the_end() {
+    let dir = TempDir::new().unwrap();
+    let (half, bytes, [first, second, third]) = three_batches(dir.path());
+    let before_last = scan(&bytes[..second]).records;
+    assert_eq!(found(&half, &bytes, 8).unwrap().len(), 6);
+    // Every bit of what is not a long entry's bytes, and one bit of each of those.
+    for bit in (0..8 * third)
+        .filter(|bit| bit % 8 == bit / 8 % 8 || bit / 8 < first || (second..second + 400).contains(&(bit / 8)))
+    {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        match found(&half, &flipped, 8) {
+            Err(at) => assert!(bit / 8 < second && at <= bit / 8, "bit {bit}: damage told at byte {at}"),
+            Ok(records) => {
+                assert!(bit / 8 >= second, "bit {bit}: not noticed");
+                assert_eq!(records, before_last, "bit {bit}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_last_batch_of_which_only_some_sectors_were_written_is_cut() {
+    let dir = TempDir::new().unwrap();
+    let (half, new, [_, second, third]) = three_batches(dir.path());
+    let (whole, before_last) = (scan(&new[..third]).records, scan(&new[..second]).records);
+    // Beneath lie zeros, or a log of height 7.
+    let mut zeros = new.clone();
+    zeros[second..].fill(0);
+    let mut older = new.clone();
+    let batch = scan::batch(Height::new(7), second as u64, &[0x5a; 9_000]);
+    older[second..second + batch.len()].copy_from_slice(&batch);
+    for (old, size) in [(&zeros, 512), (&zeros, 4_096), (&older, 512), (&older, 4_096)] {
+        let sectors: Vec<usize> = (second / size * size..third).step_by(size).collect();
+        assert!(sectors.len() >= 3, "{sectors:?}");
+        // All subsets of few sectors; of many, those without one, and those with one alone.
+        let subsets: Vec<u32> = match sectors.len() {
+            few if few <= 8 => (0..1 << few).collect(),
+            many => (0..many).flat_map(|one| [1 << one, ((1u32 << many) - 1) ^ (1 << one)]).collect(),
+        };
+        for written in subsets {
+            let mut torn = old.clone();
+            for (number, sector) in sectors.iter().enumerate().filter(|(number, _)| written >> number & 1 == 1) {
+                let range = *sector..new.len().min(sector + size);
+                torn[range.clone()].copy_from_slice(&new[range]);
+                let _all_the_same = number;
+            }
+            let expected = if torn[..third] == new[..third] { &whole } else { &before_last };
+            assert_eq!(found(&half, &torn, 8).as_ref(), Ok(expected), "sectors of {size}: {written:b}");
+        }
+    }
+}
+
+#[test]
+fn zeroed_sectors_at_the_end_are_cut_and_before_it_damage() {
+    let dir = TempDir::new().unwrap();
+    let (half, bytes, [first, second, third]) = three_batches(dir.path());
+    let before_last = scan(&bytes[..second]).records;
+    for size in [512, 4_096] {
+        for sector in (0..third).step_by(size) {
+            let mut tail = bytes.clone();
+            tail[sector..].fill(0);
+            let records = found(&half, &tail, 8).unwrap();
+            assert!(
+                records.len() < 6 && before_last.starts_with(&records[..records.len().min(4)]),
+                "zeros from {sector} on"
+            );
+            let mut hole = bytes.clone();
+            hole[sector..third.min(sector + size)].fill(0);
+            match found(&half, &hole, 8) {
+                // The last batch is whole, so what it followed had been synced.
+                Err(at) => assert!(sector < second && sector + size <= second && at <= first, "{sector}: {at}"),
+                Ok(records) => {
+                    assert!(sector + size > second && records.len() < 6, "a hole at {sector} is not noticed")
+                }
+            }
+        }
+    }
+}
+
+/// SplitMix64, as in `tests/shared/random.rs`.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) % bound as u64) as usize
+    }
+}
+
+/// A node's life: batches of any size over many heights, and crashes in which any sectors of the
+/// write under way are on the disk. Nothing that was synced at the latest height is ever missed.
+#[test]
+fn whatever_sectors_of_the_last_write_a_crash_leaves_all_that_was_synced_is_there() {
+    const SEED: u64 = 7;
+    const CRASHES: usize = 150;
+    let dir = TempDir::new().unwrap();
+    let mut dice = Dice(SEED);
+    let (mut height, mut round, mut crashes, mut torn_batches) = (1, 0, 0, 0);
+    let mut synced: Vec<Record> = Vec::new();
+    while crashes < CRASHES {
+        let (mut journal, records) =
+            Journal::open(dir.path()).unwrap_or_else(|error| panic!("crash {crashes}: {error}"));
+        assert_eq!(records, synced, "seed {SEED}, after crash {crashes}");
+        loop {
+            let crash = dice.below(4) == 0;
+            if !synced.is_empty() && dice.below(3) == 0 {
+                (height, round) = (height + 1, 0);
+            }
+            let batch: Vec<Record> = (0..1 + dice.below(3))
+                .map(|_| {
+                    round += 1;
+                    if dice.below(2) == 0 {
+                        vote(height, round)
+                    } else {
+                        Record::Entry(vec![round as u8; dice.below(9_000)])
+                    }
+                })
+                .collect();
+            let later = journal.height() < Height::new(height);
+            journal.begin(Height::new(height)).unwrap();
+            let path = journal.halves[journal.active].path.clone();
+            let old = std::fs::read(&path).unwrap();
+            batch.iter().for_each(|record| journal.append(record).unwrap());
+            journal.sync().unwrap();
+            let whole = !crash || {
+                let new = std::fs::read(&path).unwrap();
+                let mut torn = new.clone();
+                for sector in (0..journal.end as usize).step_by(512) {
+                    let range = sector..new.len().min(sector + 512);
+                    if dice.below(2) == 0 && range.end <= old.len() {
+                        torn[range.clone()].copy_from_slice(&old[range]);
+                    }
+                }
+                std::fs::write(&path, &torn).unwrap();
+                torn == new
+            };
+            if whole {
+                if later {
+                    synced.clear();
+                }
+                synced.extend(batch);
+            } else {
+                torn_batches += 1;
+                if later {
+                    height -= 1;
+                }
+            }
+            if crash {
+                crashes += 1;
+                break;
+            }
+        }
+    }
+    assert!(torn_batches > CRASHES / 2, "{torn_batches}");
 }
 
 #[test]
 fn two_processes_cannot_hold_it() {
     let dir = TempDir::new().unwrap();
-    let held = Journal::open(dir.path()).unwrap();
+    let held = open(dir.path());
     assert!(matches!(Journal::open(dir.path()), Err(JournalError::Locked { .. })));
     drop(held);
     assert!(Journal::open(dir.path()).is_ok());
@@ -151,4 +345,26 @@ fn it_grows_past_what_was_allocated() {
     let big = Record::Entry(vec![3; 3 << 20]);
     write(dir.path(), 1, &[&[vote(1, 0), big.clone()], &[vote(1, 1)]]);
     assert_eq!(read(dir.path()), (1, vec![vote(1, 0), big, vote(1, 1)]));
+}
+
+#[test]
+fn a_lost_log_is_told_from_a_new_one_and_one_begun_anew_says_from_where() {
+    let dir = TempDir::new().unwrap();
+    assert!(Journal::open(dir.path()).unwrap().is_none(), "nothing is there");
+    assert_eq!(read(dir.path()), (0, vec![]), "a new node's");
+    write(dir.path(), 1, &[&[vote(1, 0)]]);
+    let second = dir.path().join(FILES[1]);
+    let kept = std::fs::read(&second).unwrap();
+    std::fs::remove_file(&second).unwrap();
+    assert!(Journal::open(dir.path()).unwrap().is_none(), "half of it is gone");
+    std::fs::write(&second, kept).unwrap();
+    assert_eq!(read(dir.path()), (1, vec![vote(1, 0)]));
+    for file in FILES {
+        std::fs::write(dir.path().join(file), vec![0; 4096]).unwrap();
+    }
+    assert!(Journal::open(dir.path()).unwrap().is_none(), "nothing in it is valid");
+    drop(Journal::begin_at(dir.path(), Height::new(7)).unwrap());
+    assert_eq!(read(dir.path()), (7, vec![]));
+    write(dir.path(), 7, &[&[vote(7, 0)]]);
+    assert_eq!(read(dir.path()), (7, vec![vote(7, 0)]));
 }

@@ -11,6 +11,7 @@
 //! ```
 
 mod accept;
+mod addresses;
 mod backoff;
 mod limits;
 mod other;
@@ -42,10 +43,10 @@ use crate::{
         ended::Ended,
         handshake::{Established, Handshaker},
     },
-    shares::Bound,
     tls::{self, Authority, Credentials, TlsError},
 };
-use accept::Accepted;
+use accept::{Accepted, Places};
+use addresses::Known;
 pub use backoff::Backoff;
 pub use limits::Limits;
 use other::Other;
@@ -72,7 +73,9 @@ enum Phase {
     Waiting(std::net::TcpListener),
     Running {
         handshaker: Arc<Handshaker>,
+        known: watch::Receiver<Known>,
         accepting: JoinHandle<()>,
+        looking_up: JoinHandle<()>,
     },
     Closed,
 }
@@ -137,26 +140,33 @@ impl Listener {
             routes,
             limit: limits.handshake,
             idle: limits.idle,
+            stall: limits.stall,
         });
-        let places = Bound::new(limits.handshakes(self.others.len()));
+        let addresses = self.others.iter().map(|(peer, other)| (peer, other.node.address.as_str()));
+        let (learnt, names) = addresses::begin(addresses);
+        let known = learnt.subscribe();
+        let places = Places::new(limits.handshakes(self.others.len()), limits.half_open_enrolled, known.clone());
         let (refusals, to) = (Refusals::new(metrics.clone()), ctx.address().recipient());
         let accept = accept::accept(listening, handshaker.clone(), places, refusals, to);
-        self.phase = Phase::Running { handshaker, accepting: actix_rt::spawn(accept) };
+        let (accepting, looking_up) = (actix_rt::spawn(accept), actix_rt::spawn(addresses::look_up(names, learnt)));
+        self.phase = Phase::Running { handshaker, known, accepting, looking_up };
         let peers: Vec<Identity> = self.others.keys().cloned().collect();
         peers.iter().for_each(|peer| self.dial(peer, Duration::ZERO, ctx));
     }
 
     /// Dials a peer after `wait`, if it is this node's part to dial.
     fn dial(&self, peer: &Identity, wait: Duration, ctx: &mut Context<Self>) {
-        let (Some(handshaker), Some(other)) = (self.handshaker(), self.others.get(peer)) else { return };
+        let Phase::Running { handshaker, known, .. } = &self.phase else { return };
         if self.settings.me > *peer {
             return;
         }
-        let (handshaker, node, listener) = (handshaker.clone(), other.node.clone(), ctx.address());
-        let peer = peer.clone();
+        let (handshaker, known, listener, peer) = (handshaker.clone(), known.clone(), ctx.address(), peer.clone());
         actix_rt::spawn(async move {
             sleep(wait).await;
-            let result = handshaker.dial(&node).await;
+            let result = match addresses::of(&peer, known).await {
+                Ok(addresses) => handshaker.dial(&peer, &addresses).await,
+                Err(error) => Err(Ended::Unreachable(error)),
+            };
             if listener.send(Dialled { peer, result }).await.is_err() {
                 log::debug!("a dialled connection came after the listener's end");
             }
@@ -258,7 +268,11 @@ impl Handler<Dialled> for Listener {
                 if let Some(other) = self.others.get_mut(&peer) {
                     other.failed(&why);
                 }
-                self.dial_again(&peer, ctx);
+                // It has waited all the while; a pause would only be when the network is healed.
+                match why.is_unanswered() {
+                    true => self.dial(&peer, Duration::ZERO, ctx),
+                    false => self.dial_again(&peer, ctx),
+                }
             }
         }
     }
@@ -328,8 +342,9 @@ impl Handler<CloseAll> for Listener {
     type Result = ();
 
     fn handle(&mut self, _: CloseAll, _: &mut Self::Context) {
-        if let Phase::Running { accepting, .. } = std::mem::replace(&mut self.phase, Phase::Closed) {
+        if let Phase::Running { accepting, looking_up, .. } = std::mem::replace(&mut self.phase, Phase::Closed) {
             accepting.abort();
+            looking_up.abort();
         }
         for other in self.others.values_mut() {
             if let Some(session) = other.take() {

@@ -12,10 +12,35 @@ use serde::Serialize;
 #[rtype(result = "()")]
 pub struct Work;
 
-/// A certified block fetched from a peer. Answers whether it was committed, with the reason if not.
+/// A certified block fetched from a peer. Answers once it is on disk, or why it was not taken.
 #[derive(Debug, Clone, Message)]
-#[rtype(result = "Result<(), String>")]
+#[rtype(result = "Result<(), NotTaken>")]
 pub struct Fetched(pub CertifiedBlock);
+
+/// Why a fetched block was not committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotTaken {
+    pub reason: String,
+    /// It is certified, and follows another block than this node's head.
+    pub forked: bool,
+}
+
+/// This node may propose and vote, from this height on: from Sync.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct TakePart(pub Height);
+
+/// A voter's connection stands again; `healed` where a quorum is connected by it: from Sync.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct SayAgain {
+    pub healed: bool,
+}
+
+/// Two blocks are certified at one height: this node must not vote any more. From Sync.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct Halt;
 
 /// A peer has committed a height that this node has not: from Consensus to Sync.
 #[derive(Debug, Clone, Message)]

@@ -12,9 +12,13 @@ use serde::Serialize;
 /// pending or committed: submitting twice is harmless.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Vec<Result<Hash, Refusal>>")]
-pub struct Submit(pub Vec<TransactionBytes>);
+pub struct Submit {
+    /// Who submits them, by its certificate: not always their author.
+    pub caller: Identity,
+    pub transactions: Vec<TransactionBytes>,
+}
 
-/// The oldest transactions that fit a block created now.
+/// The transactions for a block created now, fair to their authors.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Vec<SharedTransaction>")]
 pub struct Pick {

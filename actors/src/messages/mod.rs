@@ -12,4 +12,5 @@ pub mod mempool;
 pub mod network;
 pub mod signer;
 pub mod store;
+pub mod sync;
 pub mod verifier;

@@ -69,3 +69,9 @@ pub struct StampOne {
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Vec<Vec<u8>>")]
 pub struct ReadLog(pub Height);
+
+/// Begins the log of a node that has lost it: from this height on it may sign. Answered once that is on
+/// disk. Nothing happens where there is a log.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct VoteFrom(pub Height);

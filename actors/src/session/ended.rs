@@ -78,6 +78,13 @@ impl Ended {
     }
 }
 
+impl Ended {
+    /// Nothing came of connecting in all its time.
+    pub fn is_unanswered(&self) -> bool {
+        matches!(self, Self::Unreachable(error) if error.kind() == io::ErrorKind::TimedOut)
+    }
+}
+
 impl From<ErrorStack> for Ended {
     fn from(error: ErrorStack) -> Self {
         Self::Tls(error.to_string())

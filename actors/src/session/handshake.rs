@@ -14,7 +14,7 @@
 //! Of two nodes the one with the smaller identity dials. So there are never two connections made at
 //! once to choose from, and a newer one is always meant to replace the older.
 
-use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use minidlt_protocol::{
@@ -22,22 +22,23 @@ use minidlt_protocol::{
     codec,
     limits::MAX_FRAME_BYTES,
     message::{Alive, Content, Message, MessageError, Recipient, SyncContent},
-    registry::{Node, Registry},
+    registry::Registry,
     types::{Hash, Identity},
 };
 use openssl::{
     ssl::{Ssl, SslContext, SslRef},
     x509::X509VerifyResult,
 };
+use socket2::SockRef;
 use tokio::{
     io::{ReadHalf, WriteHalf},
     net::TcpStream,
     sync::watch,
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_openssl::SslStream;
 
-use super::ended::Ended;
+use super::{connect::connect, ended::Ended};
 use crate::{
     frame::{FrameError, FrameReader, FrameWriter, MAX_HANDSHAKE_FRAME_BYTES},
     messages::{
@@ -45,10 +46,15 @@ use crate::{
         signer::StampOne,
         verifier::{Open, Opened},
     },
+    progress::{Progress, Watched, Way},
     tls::{self, Authority, TlsRefusal},
 };
 
-type Stream = SslStream<TcpStream>;
+/// So few bytes wait in the system to be sent, beyond those that are on their way: what waits there
+/// is overtaken by nothing, and while it is much the other side takes it unseen.
+const UNSENT_BYTES: u32 = 64 << 10;
+
+type Stream = SslStream<Watched<TcpStream>>;
 
 /// A connection whose other end has proved who it is.
 pub struct Established {
@@ -70,43 +76,58 @@ pub struct Handshaker {
     pub routes: Routes,
     /// For all of it, from connecting to the other's `Alive`.
     pub limit: Duration,
-    /// For the connection that results: how long nothing may come, or be taken.
+    /// How long nothing may come: on the connection that results, and to one who dials before that.
     pub idle: Duration,
+    /// How long nothing may be taken.
+    pub stall: Duration,
 }
 
 impl Handshaker {
     /// Shakes hands with whoever connected.
     pub async fn accept(&self, tcp: TcpStream, address: SocketAddr) -> Result<Established, Ended> {
         let shaking = async {
-            tcp.set_nodelay(true).map_err(FrameError::Io)?;
-            let mut stream = SslStream::new(Ssl::new(&self.context)?, tcp)?;
+            let progress = Progress::new();
+            let mut stream = self.stream(tcp, &progress)?;
             let accepted = Pin::new(&mut stream).accept().await;
             accepted.map_err(|error| tls_failed(error, stream.ssl()))?;
             let peer = self.identify(stream.ssl())?;
             if peer >= self.me {
                 return Err(Ended::WrongSide(peer));
             }
-            self.greet(stream, peer, address).await
+            self.greet(stream, progress, peer, address).await
         };
         timeout(self.limit, shaking).await.map_err(|_| Ended::HandshakeTimeout)?
     }
 
-    /// Connects to a node and shakes hands with it.
-    pub async fn dial(&self, node: &Node) -> Result<Established, Ended> {
-        let shaking = async {
-            let tcp = TcpStream::connect(&node.address).await.map_err(Ended::Unreachable)?;
-            tcp.set_nodelay(true).map_err(Ended::Unreachable)?;
-            let address = tcp.peer_addr().map_err(Ended::Unreachable)?;
-            let mut stream = SslStream::new(Ssl::new(&self.context)?, tcp)?;
-            let connected = Pin::new(&mut stream).connect().await;
-            connected.map_err(|error| tls_failed(error, stream.ssl()))?;
-            let (expected, found) = (node.identity(), self.identify(stream.ssl())?);
-            if found != expected {
-                return Err(Ended::OtherNode { expected, found });
-            }
-            self.greet(stream, found, address).await
-        };
-        timeout(self.limit, shaking).await.map_err(|_| Ended::HandshakeTimeout)?
+    /// Connects to a node at one of its addresses and shakes hands with it. Where that falls silent it
+    /// is given up before its time: the next attempt may be on a network that has been healed.
+    pub async fn dial(&self, node: &Identity, addresses: &[SocketAddr]) -> Result<Established, Ended> {
+        let deadline = Instant::now() + self.limit;
+        let connected = timeout_at(deadline, connect(addresses)).await;
+        let tcp = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(Ended::Unreachable)?;
+        let progress = Progress::new();
+        let shaking = progress.unless_still(Way::In, self.idle, self.shake(node, tcp, progress.clone()));
+        let shaken = timeout_at(deadline, shaking).await.map_err(|_| Ended::HandshakeTimeout)?;
+        shaken.ok_or(FrameError::Idle(self.idle))?
+    }
+
+    async fn shake(&self, node: &Identity, tcp: TcpStream, progress: Arc<Progress>) -> Result<Established, Ended> {
+        let address = tcp.peer_addr().map_err(Ended::Unreachable)?;
+        let mut stream = self.stream(tcp, &progress)?;
+        let connected = Pin::new(&mut stream).connect().await;
+        connected.map_err(|error| tls_failed(error, stream.ssl()))?;
+        let found = self.identify(stream.ssl())?;
+        if found != *node {
+            return Err(Ended::OtherNode { expected: node.clone(), found });
+        }
+        self.greet(stream, progress, found, address).await
+    }
+
+    /// TLS over a connection whose bytes are noted as they move.
+    fn stream(&self, tcp: TcpStream, progress: &Arc<Progress>) -> Result<Stream, Ended> {
+        let unsent = SockRef::from(&tcp).set_tcp_notsent_lowat(UNSENT_BYTES);
+        tcp.set_nodelay(true).and(unsent).map_err(FrameError::Io)?;
+        Ok(SslStream::new(Ssl::new(&self.context)?, Watched::new(tcp, progress.clone()))?)
     }
 
     fn identify(&self, ssl: &SslRef) -> Result<Identity, TlsRefusal> {
@@ -117,15 +138,21 @@ impl Handshaker {
         }
     }
 
-    async fn greet(&self, stream: Stream, peer: Identity, address: SocketAddr) -> Result<Established, Ended> {
+    async fn greet(
+        &self,
+        stream: Stream,
+        progress: Arc<Progress>,
+        peer: Identity,
+        address: SocketAddr,
+    ) -> Result<Established, Ended> {
         let binding = tls::binding(stream.ssl(), &self.network)?;
         let (from, to) = tokio::io::split(stream);
-        let mut reader = FrameReader::new(from, MAX_HANDSHAKE_FRAME_BYTES, self.idle);
-        let mut writer = FrameWriter::new(to, self.idle);
+        let mut reader = FrameReader::new(from, MAX_HANDSHAKE_FRAME_BYTES, self.limit).measured_by(progress.clone());
+        let mut writer = FrameWriter::new(to, self.stall).measured_by(progress);
         writer.write(&self.alive(&peer, binding).await?).await?;
         writer.flush().await?;
         let alive = self.check(reader.next().await?, &peer, binding).await?;
-        reader.set_limit(MAX_FRAME_BYTES);
+        reader.set_limits(MAX_FRAME_BYTES, self.idle);
         Ok(Established { peer, address, alive, reader, writer })
     }
 

@@ -2,15 +2,20 @@
 //!
 //! Reading is sequential: a frame is opened by a Verifier and handed to the actor it is for, and
 //! the next is read only once that has been accepted, so TCP holds back a sender who is too fast.
-//! Writing takes the most urgent of what waits. The session ends when either loop does.
+//! Writing takes the most urgent of what waits, and where nothing does, says now and then that it is
+//! there. The session ends when either loop does.
 
+mod connect;
 pub mod ended;
 pub mod handshake;
 pub mod queue;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use actix::Message;
@@ -22,6 +27,7 @@ use minidlt_protocol::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::oneshot,
+    time::timeout,
 };
 
 use crate::{
@@ -38,9 +44,13 @@ use ended::Ended;
 use handshake::Established;
 use queue::{Bounds, Queue};
 
-/// Frames up to this size are opened by the urgent Verifier: votes, proposals (a full compact block
-/// has some 350 KB) and gossip, but neither blocks nor bulk answers. In bytes.
-const URGENT_FRAME_BYTES: usize = 512 << 10;
+/// Frames up to this size are opened by the urgent Verifier: votes, proposals of up to some 1,900
+/// transactions, and gossip that comes a little at a time. Larger ones would hold up all sessions, and
+/// take a while to come as it is. In bytes.
+const URGENT_FRAME_BYTES: usize = 64 << 10;
+/// Where nothing else is to be said, a session says so often that it is there. By itself, and not by
+/// way of the Signer: whether a connection stands must not hang on how busy a disk is.
+pub const BEAT_EVERY: Duration = Duration::from_millis(500);
 /// Most characters of another node's text that are logged.
 const MAX_LOGGED_CHARS: usize = 1_000;
 
@@ -129,7 +139,11 @@ async fn write<W: AsyncWrite + Unpin>(queue: &Queue, mut writer: FrameWriter<W>)
         if let Err(error) = writer.flush().await {
             return error;
         }
-        queue.filled().await;
+        if timeout(BEAT_EVERY, queue.filled()).await.is_err()
+            && let Err(error) = writer.beat().await
+        {
+            return error;
+        }
     }
 }
 

@@ -16,16 +16,22 @@ const HEAD_BYTES: usize = 7;
 /// Whole, first, middle and last part of a record; 0 where space is laid by.
 const KINDS: std::ops::RangeInclusive<u8> = 0..=4;
 
+/// Why the list cannot be read.
+pub enum Trouble {
+    Io(String),
+    Damaged(String),
+}
+
 /// Whether every record is of a kind that stands there. `Err` says which is not, or why it cannot be
 /// read.
-pub fn check(directory: &Path, current_file: &str) -> Result<(), String> {
+pub fn check(directory: &Path, current_file: &str) -> Result<(), Trouble> {
     let read = |name: &str| match fs::read(directory.join(name)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        other => other.map_err(|error| format!("its file {name}: {error}")),
+        other => other.map_err(|error| Trouble::Io(format!("its file {name}: {error}"))),
     };
     let current = read(current_file)?;
     let Ok(name) = std::str::from_utf8(&current) else {
-        return Err(format!("its file {current_file} is damaged"));
+        return Err(Trouble::Damaged(format!("its file {current_file}")));
     };
     let name = name.trim_end();
     // What it names is RocksDB's to check; here it is only not to lead out of the directory.
@@ -33,7 +39,7 @@ pub fn check(directory: &Path, current_file: &str) -> Result<(), String> {
         return Ok(());
     }
     match foreign_record(&read(name)?) {
-        Some(at) => Err(format!("its file {name} is damaged at byte {at}")),
+        Some(at) => Err(Trouble::Damaged(format!("its file {name}, at byte {at}"))),
         None => Ok(()),
     }
 }

@@ -20,6 +20,7 @@ pub mod reader;
 mod receipts;
 mod schema;
 pub mod verify;
+mod wal;
 mod writer;
 
 use actix::{Actor, Context, Handler, MessageResult};

@@ -14,7 +14,7 @@ use minidlt_protocol::{
     state::{StateError, genesis_head},
     types::{Hash, Height, Identity},
 };
-use rocksdb::{DB, WriteBatch};
+use rocksdb::{DB, ErrorKind, WriteBatch};
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -23,6 +23,7 @@ use super::{
     manifest,
     reader::Reader,
     schema::{self, Family, SCHEMA, height_key, meta, seal, unseal},
+    wal,
     writer::{Writer, put_state, synced},
 };
 
@@ -53,6 +54,12 @@ pub enum OpenError {
     NewerSchema { path: PathBuf, found: String },
     #[error("{}: cannot be read: {reason}", path.display())]
     Unreadable { path: PathBuf, reason: String },
+    #[error(
+        "{}: damaged: {reason}. Where other nodes hold its chain, move this directory away, but not the signer's log \
+         beside it, and start again",
+        path.display()
+    )]
+    Damaged { path: PathBuf, reason: String },
     #[error("{}: cannot be made: {reason}", path.display())]
     CannotMake { path: PathBuf, reason: String },
     #[error("the genesis state cannot be computed: {0}")]
@@ -68,10 +75,10 @@ const CURRENT_FILE: &str = "CURRENT";
 pub fn open(settings: Settings) -> Result<(Writer, Reader), OpenError> {
     let Settings { directory, genesis, node } = settings;
     let lock = prepare(&directory)?;
-    let unreadable = |reason: String| OpenError::Unreadable { path: directory.clone(), reason };
     check_families(&directory)?;
+    heal_log(&directory)?;
     let db = DB::open_cf_descriptors(&schema::database_options(), &directory, schema::families())
-        .map_err(|error| unreadable(error.to_string()))?;
+        .map_err(|error| refused(&directory, &error))?;
     let (network, voters) = (genesis.id(), genesis.registry().voters());
     let database = Database { db, genesis, network, node, voters, _lock: lock };
     let head = match stored_schema(&directory, &database.db)? {
@@ -101,14 +108,62 @@ pub(super) fn open_read_only(directory: &Path) -> Result<(DB, Option<File>), Ope
         return Err(OpenError::Missing(directory.to_owned()));
     }
     check_families(directory)?;
-    let unreadable =
-        |error: rocksdb::Error| OpenError::Unreadable { path: directory.to_owned(), reason: error.to_string() };
+    check_log(directory)?;
     let mut options = schema::database_options();
     options.create_if_missing(false);
     options.create_missing_column_families(false);
-    let db = DB::open_cf_descriptors_read_only(&options, directory, schema::families(), false).map_err(unreadable)?;
+    let db = DB::open_cf_descriptors_read_only(&options, directory, schema::families(), false)
+        .map_err(|error| refused(directory, &error))?;
     stored_schema(directory, &db)?.ok_or_else(|| OpenError::Missing(directory.to_owned()))?;
     Ok((db, lock))
+}
+
+/// What RocksDB said: the files are not what was written, or something is wrong that may pass.
+fn refused(directory: &Path, error: &rocksdb::Error) -> OpenError {
+    let (path, reason) = (directory.to_owned(), error.to_string());
+    match error.kind() {
+        ErrorKind::Corruption => OpenError::Damaged { path, reason },
+        _ => OpenError::Unreadable { path, reason },
+    }
+}
+
+/// A last write of which only parts are there is cut off: nothing had been told of it.
+fn heal_log(directory: &Path) -> Result<(), OpenError> {
+    let unfit = |trouble| unfit_log(directory, trouble);
+    if let Some((path, at)) = wal::torn_end(directory).map_err(unfit)? {
+        log::warn!("{}: the last write was torn at byte {at}; nothing had been told of it", path.display());
+        wal::cut(&path, at).map_err(unfit)?;
+    }
+    Ok(())
+}
+
+/// As [`heal_log`] for who may not change a byte.
+fn check_log(directory: &Path) -> Result<(), OpenError> {
+    match wal::torn_end(directory).map_err(|trouble| unfit_log(directory, trouble))? {
+        None => Ok(()),
+        Some((file, at)) => Err(OpenError::Unreadable {
+            path: directory.to_owned(),
+            reason: format!(
+                "the last write to {} was torn at byte {at}; its node cuts it off when started",
+                name(&file)
+            ),
+        }),
+    }
+}
+
+fn unfit_log(directory: &Path, trouble: wal::Trouble) -> OpenError {
+    let path = directory.to_owned();
+    match trouble {
+        wal::Trouble::Io(file, error) => OpenError::Unreadable { path, reason: format!("{}: {error}", name(&file)) },
+        wal::Trouble::Damaged(file, at) => OpenError::Damaged {
+            path,
+            reason: format!("its log {}, at byte {at}, in what had been synced", name(&file)),
+        },
+    }
+}
+
+fn name(file: &Path) -> std::path::Display<'_> {
+    file.file_name().map_or(file, Path::new).display()
 }
 
 fn prepare(directory: &Path) -> Result<File, OpenError> {
@@ -130,14 +185,18 @@ fn prepare(directory: &Path) -> Result<File, OpenError> {
 /// The files that RocksDB begins with. Tables without the one that lists them are a damaged ledger,
 /// which RocksDB would take for an empty one and clear away. A process killed while making a ledger leaves no tables.
 fn check_current(directory: &Path) -> Result<(), OpenError> {
-    let unreadable = |reason: String| OpenError::Unreadable { path: directory.to_owned(), reason };
+    let path = || directory.to_owned();
+    let unreadable = |reason: String| OpenError::Unreadable { path: path(), reason };
     if directory.join(CURRENT_FILE).exists() {
-        return manifest::check(directory, CURRENT_FILE).map_err(unreadable);
+        return manifest::check(directory, CURRENT_FILE).map_err(|trouble| match trouble {
+            manifest::Trouble::Io(reason) => unreadable(reason),
+            manifest::Trouble::Damaged(reason) => OpenError::Damaged { path: path(), reason },
+        });
     }
     for entry in fs::read_dir(directory).map_err(|error| unreadable(error.to_string()))? {
         let entry = entry.map_err(|error| unreadable(error.to_string()))?;
         if entry.path().extension().is_some_and(|extension| extension == "sst") {
-            return Err(unreadable(format!("its file {CURRENT_FILE} is missing")));
+            return Err(OpenError::Damaged { path: path(), reason: format!("its file {CURRENT_FILE} is missing") });
         }
     }
     Ok(())
@@ -148,8 +207,7 @@ fn check_families(directory: &Path) -> Result<(), OpenError> {
     if !directory.join(CURRENT_FILE).exists() {
         return Ok(());
     }
-    let names = DB::list_cf(&schema::database_options(), directory)
-        .map_err(|error| OpenError::Unreadable { path: directory.to_owned(), reason: error.to_string() })?;
+    let names = DB::list_cf(&schema::database_options(), directory).map_err(|error| refused(directory, &error))?;
     match names.into_iter().find(|name| Family::ALL.iter().all(|family| family.name() != name)) {
         Some(name) => Err(OpenError::NewerSchema { path: directory.to_owned(), found: format!("family {name}") }),
         None => Ok(()),
@@ -163,10 +221,9 @@ fn stored_schema(directory: &Path, db: &DB) -> Result<Option<()>, OpenError> {
         Some(found) => Err(OpenError::NewerSchema { path: directory.to_owned(), found: format!("schema {found}") }),
         // Genesis is one write, so without a schema there is nothing else either.
         None if read_meta::<Head>(directory, db, meta::HEAD)?.is_none() => Ok(None),
-        None => Err(OpenError::Unreadable {
-            path: directory.to_owned(),
-            reason: "its entry 'schema' is missing".to_owned(),
-        }),
+        None => {
+            Err(OpenError::Damaged { path: directory.to_owned(), reason: "its entry 'schema' is missing".to_owned() })
+        }
     }
 }
 
@@ -174,15 +231,17 @@ fn read_meta<T>(directory: &Path, db: &DB, key: &[u8]) -> Result<Option<T>, Open
 where
     T: serde::de::DeserializeOwned + serde::Serialize,
 {
-    let unreadable = |reason: String| OpenError::Unreadable { path: directory.to_owned(), reason };
-    let found = db.get_pinned_cf(handle(db, Family::Meta), key).map_err(|error| unreadable(error.to_string()))?;
-    let named = |reason| unreadable(format!("its entry '{}': {reason}", String::from_utf8_lossy(key)));
+    let found = db.get_pinned_cf(handle(db, Family::Meta), key).map_err(|error| refused(directory, &error))?;
+    let named = |reason| OpenError::Damaged {
+        path: directory.to_owned(),
+        reason: format!("its entry '{}': {reason}", String::from_utf8_lossy(key)),
+    };
     found.map(|bytes| unseal(&bytes).map_err(named)).transpose()
 }
 
 fn stored_head(directory: &Path, database: &Database) -> Result<Head, OpenError> {
     let path = directory.to_owned();
-    let missing = |key: &[u8]| OpenError::Unreadable {
+    let missing = |key: &[u8]| OpenError::Damaged {
         path: directory.to_owned(),
         reason: format!("its entry '{}' is missing", String::from_utf8_lossy(key)),
     };
@@ -196,10 +255,10 @@ fn stored_head(directory: &Path, database: &Database) -> Result<Head, OpenError>
     }
     let head: Head = read_meta(directory, &database.db, meta::HEAD)?.ok_or_else(|| missing(meta::HEAD))?;
     let indexed = database.get(Family::Hashes, head.hash.as_bytes());
-    let indexed = indexed.map_err(|error| OpenError::Unreadable { path: path.clone(), reason: error.to_string() })?;
+    let indexed = indexed.map_err(|error| refused(directory, &error))?;
     if head.height != Height::GENESIS && indexed.as_deref() != Some(&height_key(head.height)[..]) {
-        let reason = format!("its head {} is not indexed; run verify on it", head.height);
-        return Err(OpenError::Unreadable { path, reason });
+        let reason = format!("its head {} is not indexed", head.height);
+        return Err(OpenError::Damaged { path, reason });
     }
     Ok(head)
 }

@@ -7,7 +7,7 @@ use std::{path::Path, sync::Arc};
 
 use minidlt_protocol::{
     block::{Block, CertifiedBlock, Head},
-    receipt::Receipt,
+    receipt::{CertifiedHeader, Receipt},
     state::{self, Outcome},
     transaction::TransactionBytes,
     types::{Hash, Height},
@@ -111,6 +111,12 @@ impl Reader {
         let certificate = self.certificate(height)?;
         let certificate = certificate.ok_or_else(|| ReadError(format!("certificate of block {height} is missing")))?;
         Ok(Some(CertifiedBlock { block, certificate }))
+    }
+
+    /// A block's header with just the signatures that decide it; none for genesis.
+    pub fn certified_header(&self, height: Height) -> Result<Option<CertifiedHeader>, ReadError> {
+        let Some(CertifiedBlock { block, certificate }) = self.certified_block(height)? else { return Ok(None) };
+        Ok(Some(CertifiedHeader::new(&self.database.network, block.header, certificate, &self.database.voters)))
     }
 
     /// The blocks from `from` on: at most `max`, and no more once their transactions and

@@ -6,6 +6,9 @@ mod events;
 mod members;
 mod network;
 mod node;
+#[path = "../shared/random.rs"]
+mod random;
 mod refusals;
+mod sequences;
 mod shares;
 mod transactions;

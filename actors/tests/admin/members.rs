@@ -75,6 +75,14 @@ async fn administrators_rule_the_node() {
     let genesis = post("/v1/admin/compare", r#"{"height":0}"#).await.json();
     assert_eq!(genesis["hash"], json!(node.network.genesis.id()));
 
+    let backup = || post("/v1/admin/backup", r#"{"directory":"monday"}"#);
+    let made = backup().await.json();
+    assert_eq!(made["height"], json!(1));
+    let path = made["path"].as_str().unwrap();
+    assert!(path.ends_with("backups/monday") && std::path::Path::new(path).is_dir(), "{made}");
+    let again = backup().await;
+    assert_eq!((again.status.as_u16(), &again.json()["type"]), (409, &json!("urn:minidlt:problem:backup-exists")));
+
     let stopping = tokio::time::timeout(std::time::Duration::from_secs(5), node.stop.notified());
     assert_eq!(post("/v1/admin/stop", "").await.status, 202);
     stopping.await.expect("the node is told to stop");
@@ -93,6 +101,7 @@ async fn members_see_the_node_the_registry_and_the_blocks() {
     assert_eq!(status["consensus"]["mode"], "bft");
     assert_eq!((&status["consensus"]["active"], &status["consensus"]["missing"]), (&json!(false), &json!([])));
     assert_eq!((&status["height"], &status["head"]), (&json!(2), &json!(node.chain.head().hash)));
+    assert_eq!((&status["voting"], &status["fork"]), (&json!({ "state": "voting", "from": 1 }), &json!(null)));
     assert_eq!(status["peers"][0]["name"], "node1");
     assert_eq!(status["peers"][2]["state"], "disconnected");
 

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::Path,
     sync::{Arc, Mutex},
 };
 
@@ -143,6 +144,7 @@ impl Network {
             created: Timestamp::from_millis(1),
             consensus: ConsensusMode::Bft,
             timeouts: Timeouts::default(),
+            synchronise: Default::default(),
             organisations: authorities.iter().map(organisation).collect(),
             nodes,
             users,
@@ -261,6 +263,10 @@ impl Ledger for Chain {
             block: block.header.hash(&self.network),
             signatures: Vec::new(),
         }))
+    }
+
+    fn backup(&self, directory: &Path) -> Result<(), ReadError> {
+        std::fs::create_dir(directory).map_err(|error| ReadError(error.to_string()))
     }
 
     fn height_of(&self, hash: &Hash) -> Result<Option<Height>, ReadError> {

@@ -19,6 +19,7 @@ use minidlt_actors::{
         mempool::{FindPending, GetMempoolStatus, MempoolStatus, Submit, Waiting},
         network::{GetPeers, Peer, PeerState},
         signer::Stamp,
+        sync::{GetSyncStatus, SyncStatus, Voting, VotingState},
     },
     metrics::Metrics,
     tls::{self, Authority},
@@ -31,6 +32,7 @@ use minidlt_protocol::{
 };
 use openssl::ssl::{SslConnector, SslMethod};
 use serde_json::Value;
+use tempfile::TempDir;
 use tokio::sync::Notify;
 
 use super::network::{Chain, ME, Network, Paper, identity};
@@ -77,7 +79,7 @@ impl Fake {
 impl Handler<Submit> for Fake {
     type Result = MessageResult<Submit>;
 
-    fn handle(&mut self, Submit(transactions): Submit, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, Submit { transactions, .. }: Submit, _: &mut Context<Self>) -> Self::Result {
         MessageResult(transactions.into_iter().map(|bytes| self.admit(bytes)).collect())
     }
 }
@@ -140,6 +142,15 @@ impl Handler<GetPeers> for Fake {
     }
 }
 
+impl Handler<GetSyncStatus> for Fake {
+    type Result = MessageResult<GetSyncStatus>;
+
+    fn handle(&mut self, _: GetSyncStatus, _: &mut Context<Self>) -> Self::Result {
+        let voting = Voting { state: VotingState::Voting, from: Some(Height::new(1)), reason: None };
+        MessageResult(SyncStatus { voting, fork: None })
+    }
+}
+
 impl Handler<Stamp> for Fake {
     type Result = ();
 
@@ -180,6 +191,7 @@ pub struct Node {
     pub stop: Arc<Notify>,
     pub metrics: Arc<Metrics>,
     pub running: Running,
+    _directory: TempDir,
     /// Whether its clients speak HTTP/2.
     pub http2: bool,
 }
@@ -205,6 +217,7 @@ impl Node {
         }
         .start();
         let (stop, metrics) = (Arc::new(Notify::new()), Arc::new(Metrics::new()));
+        let directory = TempDir::new().unwrap();
         let authority = Arc::new(Authority::new(&network.genesis.organisations).unwrap());
         let acceptor = tls::api_acceptor(&network.paper(ME, "Org01").credentials(), &authority).unwrap();
         let bad = BadBlock { height: Height::new(2), reason: "its hash".into() };
@@ -222,6 +235,8 @@ impl Node {
             },
             consensus: fake.clone().recipient(),
             peers: fake.clone().recipient(),
+            sync: fake.clone().recipient(),
+            backups: directory.path().join("backups"),
             signer: fake.clone().recipient(),
             stop: stop.clone(),
             verify: Arc::new(move || Ok(verification.clone())),
@@ -229,7 +244,7 @@ impl Node {
             limits: Limits { workers: 1, ..limits },
         };
         let running = start(api, TcpListener::bind("127.0.0.1:0").unwrap(), acceptor).unwrap();
-        Self { network, chain, fake, stamps, stop, metrics, running, http2: true }
+        Self { network, chain, fake, stamps, stop, metrics, running, _directory: directory, http2: true }
     }
 
     pub fn url(&self, path: &str) -> String {

@@ -165,6 +165,15 @@ fn administration() -> Vec<Case> {
         case("too large a body for a text", ADMIN, post("/v1/admin/message"), (JSON, huge), (413, "payload-too-large")),
         case("an unknown level", ADMIN, put, (JSON, r#"{"level":"loud"}"#), (400, "bad-request")),
         case("a level with GET", ADMIN, (Method::GET, "/v1/admin/log-level"), ("", ""), (405, "method-not-allowed")),
+        case("a backup by a trader", TRADER, post("/v1/admin/backup"), (JSON, r#"{"directory":"a"}"#), forbidden),
+        case(
+            "a backup elsewhere",
+            ADMIN,
+            post("/v1/admin/backup"),
+            (JSON, r#"{"directory":"../a"}"#),
+            (400, "bad-request"),
+        ),
+        case("a backup nowhere", ADMIN, post("/v1/admin/backup"), (JSON, r#"{"directory":""}"#), (400, "bad-request")),
         case("a height beyond", ADMIN, post("/v1/admin/compare"), (JSON, r#"{"height":9}"#), (404, "not-found")),
         case(
             "a height that is none",

@@ -8,6 +8,7 @@ use std::{
 
 use actix::{Actor, Addr, Context, Handler};
 use minidlt_actors::{
+    journal,
     listener::{Backoff, Limits, Listener, Settings},
     messages::{
         network::{Begin, Class, CloseAll, FromPeer, GetPeers, Peer, PeerChanged, Routes},
@@ -16,7 +17,7 @@ use minidlt_actors::{
     metrics::{ByReason, Metrics, Reason},
     signer::Signer,
     tls::{Authority, Credentials},
-    verifier::Verifier,
+    verifier::{NearVerifier, Verifier},
 };
 use minidlt_protocol::{
     block::Head,
@@ -39,10 +40,11 @@ use crate::certificates::Ca;
 /// Longer than anything here takes; only a failing test waits for it.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Quick, but not so that a busy machine breaks them.
+/// Quick, but not so that a busy machine breaks them. Silence has no end in most tests: the other end
+/// that they hold says nothing by itself.
 pub fn limits() -> Limits {
     let backoff = Backoff { least: Duration::from_millis(10), most: Duration::from_millis(100) };
-    Limits { handshake: Duration::from_secs(3), backoff, ..Limits::default() }
+    Limits { handshake: Duration::from_secs(3), idle: PATIENCE, stall: PATIENCE, backoff, ..Limits::default() }
 }
 
 pub fn identity(n: usize) -> Identity {
@@ -54,7 +56,7 @@ pub fn key(n: usize) -> SecretKey {
 }
 
 /// What a node's actors heard.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heard {
     Pool(Identity, PoolContent),
     Consensus(Identity, CheckedConsensus),
@@ -133,6 +135,7 @@ impl Network {
             created: Timestamp::from_millis(1),
             consensus: ConsensusMode::Bft,
             timeouts: Timeouts::default(),
+            synchronise: Default::default(),
             organisations: organisations.collect(),
             nodes: nodes.collect(),
             users: vec![trader],
@@ -177,7 +180,7 @@ impl Network {
             limits,
         };
         let listener = Listener::new(settings, socket).unwrap().start();
-        let directory = TempDir::new().unwrap();
+        let directory = new_node();
         let signer = Signer::open(identity(n), network, key(n), directory.path(), listener.clone().recipient());
         let signer = signer.unwrap().start();
         let verifier = Verifier::new(identity(n), network, registry, Arc::new(|_| Ok(false)));
@@ -185,7 +188,7 @@ impl Network {
         let ear = Ear(sender).start();
         let routes = Routes {
             stamp: signer.clone().recipient(),
-            urgent: verifier.clone().start(1).recipient(),
+            urgent: NearVerifier(verifier.clone()).start().recipient(),
             bulk: verifier.start(1).recipient(),
             pool: ear.clone().recipient(),
             consensus: ear.clone().recipient(),
@@ -195,6 +198,14 @@ impl Network {
         listener.send(Begin(routes)).await.unwrap();
         TestNode { listener, signer, metrics, heard, _head: head_sender, _directory: directory }
     }
+}
+
+/// The data directory of a node that has never signed anything.
+pub fn new_node() -> TempDir {
+    let directory = TempDir::new().unwrap();
+    let (file, nothing_signed) = journal::of_a_new_node();
+    std::fs::write(directory.path().join(file), nothing_signed).unwrap();
+    directory
 }
 
 fn head(height: u64) -> Head {

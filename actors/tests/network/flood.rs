@@ -53,6 +53,25 @@ async fn one_flooding_host_keeps_nobody_out() {
 }
 
 #[actix_rt::test]
+async fn strangers_who_hold_all_they_can_keep_no_enrolled_node_out() {
+    let (network, mut victim) = victim(PATIENCE).await;
+    let mut hanging = Vec::new();
+    for host in (2..).take(PLACES / SHARE).flat_map(|host| [host; SHARE]) {
+        hanging.push(hang(&network, host).await);
+    }
+    let mut late = hang(&network, 100).await;
+    refused(&victim, "handshakes-full", 1).await;
+    closed(&mut late).await;
+    // Node 0 is at 127.0.0.1. It comes again and again, the last time while it is still half open.
+    for _ in 0..3 {
+        still_serving(&network, &mut victim).await;
+    }
+    let _half_open = hang(&network, 1).await;
+    still_serving(&network, &mut victim).await;
+    assert_eq!(count_of(&victim.metrics.connections_refused, "handshakes-full"), 1);
+}
+
+#[actix_rt::test]
 async fn half_open_handshakes_end_in_time_and_give_their_places_back() {
     let (network, mut victim) = victim(Duration::from_secs(1)).await;
     let mut hanging = Vec::new();

@@ -179,7 +179,6 @@ async fn messages_that_do_not_hold_are_passed_over_and_too_many_end_the_session(
     let mut flipped = to_all(said, 0);
     *flipped.last_mut().unwrap() ^= 1;
     let cases = [
-        (vec![], "malformed"),
         (vec![0x42; 1000], "malformed"),
         // Of another session: node 2 said it, to all; node 0 forwards it as it is.
         (stamped(id, identity(2), Recipient::All, said, &key(2)), "other-sender"),

@@ -3,9 +3,15 @@
 mod api;
 mod certificates;
 mod cluster;
+mod cuts;
+mod fair;
 mod flood;
 mod hostile;
+#[path = "../shared/random.rs"]
+mod random;
 mod raw;
+mod relay;
+mod sequences;
 mod signing;
 
 use std::time::Duration;

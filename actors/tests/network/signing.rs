@@ -23,7 +23,7 @@ use minidlt_protocol::{
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
-use crate::cluster::{identity, key};
+use crate::cluster::{identity, key, new_node};
 
 const NETWORK: Hash = Hash::from_bytes([9; 32]);
 
@@ -115,7 +115,7 @@ impl Desk {
 #[actix_rt::test]
 async fn a_second_different_vote_is_refused_also_after_a_restart_and_the_same_again_is_not() {
     use Phase::{Precommit, Prevote};
-    let mut desk = open(TempDir::new().unwrap());
+    let mut desk = open(new_node());
     let prevote = desk.vote(5, 0, Prevote, Some(1)).await.unwrap();
     let precommit = desk.vote(5, 0, Precommit, None).await.unwrap();
     let proposal = desk.propose(5, 1, 3).await.unwrap();
@@ -137,7 +137,7 @@ async fn a_second_different_vote_is_refused_also_after_a_restart_and_the_same_ag
 #[actix_rt::test]
 async fn a_height_that_is_done_is_never_signed_for_again() {
     use Phase::Prevote;
-    let mut desk = open(TempDir::new().unwrap());
+    let mut desk = open(new_node());
     desk.vote(5, 0, Prevote, Some(1)).await.unwrap();
     desk.publish().await;
     assert!(desk.vote(6, 0, Prevote, Some(1)).await.is_some());
@@ -155,7 +155,7 @@ async fn a_height_that_is_done_is_never_signed_for_again() {
 
 #[actix_rt::test]
 async fn the_log_of_a_height_is_read_back_in_order_and_of_no_other() {
-    let mut desk = open(TempDir::new().unwrap());
+    let mut desk = open(new_node());
     desk.log(5, "one");
     desk.vote(5, 0, Phase::Prevote, None).await.unwrap();
     desk.log(5, "two");

@@ -1,7 +1,9 @@
 //! The Store, from outside: one binary, so that RocksDB is linked once.
 
 mod actor;
+mod damage;
 mod ledger;
 mod scale;
 mod support;
+mod sync;
 mod verify;

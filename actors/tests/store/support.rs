@@ -62,6 +62,7 @@ pub fn genesis(network: &str) -> Genesis {
         created: Timestamp::from_millis(START),
         consensus: ConsensusMode::Bft,
         timeouts: Timeouts::default(),
+        synchronise: Default::default(),
         organisations: vec![Organisation { name: name("Org01"), ca: "a certificate".into() }],
         nodes: nodes.collect(),
         users: vec![trader],

@@ -94,7 +94,7 @@ impl Ledger {
     fn found(&self, family: &str, key: &[u8], case: &str) -> String {
         match self.verify() {
             Ok(_) => panic!("{case}: not noticed"),
-            Err(VerifyError::Open(OpenError::Unreadable { reason, .. })) if family == "default" => reason,
+            Err(VerifyError::Open(OpenError::Damaged { reason, .. })) if family == "default" => reason,
             Err(VerifyError::Open(OpenError::NewerSchema { found, .. })) if family == "default" => found,
             Err(VerifyError::Open(error)) => panic!("{case}: {error}"),
             Err(VerifyError::Bad(bad)) => {
@@ -373,7 +373,7 @@ fn a_newer_schema_is_not_touched() {
     raw().put("schema", sealed(1)).unwrap();
     drop(network.open(dir.path()).unwrap());
     raw().delete("schema").unwrap();
-    assert!(matches!(network.open(dir.path()), Err(OpenError::Unreadable { .. })));
+    assert!(matches!(network.open(dir.path()), Err(OpenError::Damaged { .. })));
     raw().put("schema", sealed(1)).unwrap();
     raw().create_cf("of-the-future", &Options::default()).unwrap();
     assert!(matches!(network.open(dir.path()), Err(OpenError::NewerSchema { .. })));

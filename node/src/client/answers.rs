@@ -14,6 +14,8 @@ pub struct Status {
     pub node: Identity,
     pub network: Network,
     pub consensus: Consensus,
+    pub voting: Voting,
+    pub fork: Option<Fork>,
     pub height: Height,
     pub head: Hash,
     pub created: Timestamp,
@@ -42,6 +44,32 @@ pub struct Consensus {
     pub accepted_by: Vec<Identity>,
     #[serde(default)]
     pub missing: Vec<Identity>,
+}
+
+/// Whether the node proposes and votes; a reason where it does not.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Voting {
+    pub state: String,
+    pub reason: Option<String>,
+}
+
+/// Two certified blocks of one height.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Fork {
+    pub ours: Place,
+    pub theirs: Place,
+    pub shown_by: Identity,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Place {
+    pub hash: Hash,
+    pub header: At,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct At {
+    pub height: Height,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -11,6 +11,7 @@ use clap::Args;
 use log::{LevelFilter, info, warn};
 use minidlt_actors::{fatal, wiring};
 use minidlt_config::Settings;
+use minidlt_protocol::types::Height;
 
 use super::{Failure, flags::NodeFlags};
 use crate::interrupt::Interrupts;
@@ -21,6 +22,10 @@ pub struct Start {
     /// The node's directory, such as network/node0
     #[arg(value_name = "DIR")]
     path: PathBuf,
+    /// For a node that has lost its record of votes, where the others cannot decide without it: its
+    /// operator's word that it has never voted at this height or above
+    #[arg(long, value_name = "HEIGHT")]
+    vote_from: Option<u64>,
     #[command(flatten)]
     flags: NodeFlags,
 }
@@ -31,17 +36,17 @@ impl Start {
         log_to_stderr(settings.log_level);
         abort_on_panic();
         settings.warnings.iter().for_each(|warning| warn!("{warning}"));
-        fatal::exit(match System::new().block_on(serve(settings)) {
+        fatal::exit(match System::new().block_on(serve(settings, self.vote_from.map(Height::new))) {
             Ok(()) => 0,
             Err(failure) => failure.tell(),
         })
     }
 }
 
-async fn serve(settings: Settings) -> Result<(), Failure> {
+async fn serve(settings: Settings, vote_from: Option<Height>) -> Result<(), Failure> {
     let (me, network) = (settings.identity.clone(), settings.genesis.network.clone());
     let mut interrupts = Interrupts::listen()?;
-    let node = wiring::start(settings).await?;
+    let node = wiring::start(settings, vote_from).await?;
     info!("{me} of network {network} serves its API at https://{}", node.api);
     let stop = node.stop.clone();
     let why = tokio::select! {

@@ -6,7 +6,7 @@ use minidlt_protocol::types::Identity;
 
 use super::Failure;
 use crate::client::{
-    answers::{Consensus, Peer, Status},
+    answers::{At, Consensus, Fork, Peer, Place, Status},
     connect::ConnectNode,
     run::block_on,
     time::rfc3339,
@@ -38,7 +38,8 @@ impl StatusCommand {
 }
 
 fn report(status: &Status) -> String {
-    let Status { node, network, consensus, height, head, created, peers, mempool, uptime_s, version } = status;
+    let Status { node, network, consensus, voting, fork, height, head, created, peers, mempool, uptime_s, version } =
+        status;
     let mut lines = vec![
         format!("node       {node}, version {version}, up {}", uptime(*uptime_s)),
         format!("network    {} ({})", network.name, network.id),
@@ -46,6 +47,13 @@ fn report(status: &Status) -> String {
         format!("mempool    {} transactions, {} bytes", mempool.transactions, mempool.bytes),
     ];
     lines.extend(agreement(consensus));
+    if let Some(reason) = &voting.reason {
+        lines.push(format!("voting     {}: {reason}", voting.state));
+    }
+    if let Some(Fork { ours, theirs, shown_by }) = fork {
+        let Place { header: At { height }, hash } = ours;
+        lines.push(format!("FORK       at height {height}: {hash} here, {} shown by {shown_by}", theirs.hash));
+    }
     lines.extend(peers.iter().map(peer));
     lines.push(String::new());
     lines.join("\n")
@@ -93,10 +101,14 @@ mod tests {
 
     /// As a node of two answers.
     fn status(consensus: &str, peer: &str) -> String {
-        let hash = "ab".repeat(32);
+        let (hash, other) = ("ab".repeat(32), "cd".repeat(32));
         let text = format!(
             r#"{{"node": {{"name": "node0", "organisation": "Org01"}}, "network": {{"name": "trades", "id": "{hash}"}},
             "consensus": {{"mode": "full-consent", "height": 8, "block": null, {consensus}}},
+            "voting": {{"state": "waiting", "from": 8, "reason": "too few"}},
+            "fork": {{"shown_by": {{"name": "node2", "organisation": "Org03"}},
+                "ours": {{"hash": "{hash}", "header": {{"height": 5}}}},
+                "theirs": {{"hash": "{other}", "header": {{"height": 5}}}}}},
             "height": 7, "head": "{hash}", "created": 0, "uptime_s": 3661, "version": "0.1.0",
             "peers": [{{"name": "node3", "organisation": "Org04", "address": "localhost:3432", {peer}}}],
             "mempool": {{"transactions": 1, "bytes": 300}}}}"#
@@ -123,6 +135,12 @@ mod tests {
     fn with_nothing_to_agree_on_nobody_is_missing() {
         let report = status(r#""active": false, "round": 0, "accepted_by": [], "missing": []"#, THERE);
         let end = "consensus  full-consent, height 8: idle\n\
+                   voting     waiting: too few\n";
+        assert!(report.contains(end), "{report}");
+        let (ours, theirs) = ("ab".repeat(32), "cd".repeat(32));
+        let fork = format!("FORK       at height 5: {ours} here, {theirs} shown by node2@Org03\n");
+        assert!(report.contains(&fork), "{report}");
+        let end = "\
                    peer       node3@Org04 at localhost:3432: connected, height 7\n";
         assert!(report.ends_with(end), "{report}");
     }

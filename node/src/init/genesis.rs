@@ -53,6 +53,7 @@ pub fn assemble(
         created,
         consensus: network.consensus,
         timeouts: Timeouts::default(),
+        synchronise: Default::default(),
         organisations: authorities.iter().map(organisation).collect::<Result<_, _>>()?,
         nodes,
         users,

@@ -43,7 +43,7 @@ fn exactly_the_promised_files_are_written_with_their_modes() {
     let mut expected: BTreeSet<String> = ["genesis.yaml", "ca.crt", "organisations", "users"].map(str::to_owned).into();
     let parts = [
         (vec!["organisations/Org01", "organisations/Org02"], vec!["ca.crt", "ca.key"]),
-        (vec!["node0", "node1"], vec!["config.yaml", "node.key", "tls.crt", "tls.key", "data"]),
+        (vec!["node0", "node1"], vec!["config.yaml", "node.key", "tls.crt", "tls.key", "data", "data/signer-0.log"]),
         (
             vec!["users/admin", "users/admin-Org02", "users/trader"],
             vec!["user.yaml", "user.key", "tls.crt", "tls.key", "tls.p12"],

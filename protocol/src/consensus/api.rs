@@ -59,6 +59,10 @@ pub enum Input {
     Body { block: Hash, valid: bool },
     /// An alarm went off.
     Timeout(Timer),
+    /// A voter that could not be reached is there again, and may have missed what was said. `healed`:
+    /// so many voters are back that they can decide; rounds begin to grow anew, since how far they
+    /// had grown is of the time that is over.
+    SayAgain { healed: bool },
 }
 
 /// What the shell must do, in this order.

@@ -73,6 +73,10 @@ impl Core {
             Input::Built { round, block } => self.on_built(round, block, signer),
             Input::Body { block, valid } => self.on_body(block, valid, signer),
             Input::Timeout(timer) => self.on_timeout(timer, signer),
+            Input::SayAgain { healed } => {
+                self.say_again(healed, signer);
+                Ok(())
+            }
         };
         if let Err(refusal) = taken {
             self.desk.emit(Output::Refused(refusal));
@@ -131,6 +135,7 @@ impl Core {
             decision: None,
             guard: VoteGuard::new(height),
             timers: BTreeSet::new(),
+            calm_round: Round::ZERO,
             unsigned: BTreeMap::new(),
             unsigned_proposal: None,
             wants_block: None,

@@ -49,6 +49,8 @@ pub(super) struct Desk {
     pub guard: VoteGuard,
     /// The alarms that are set; others that go off are stale.
     pub timers: BTreeSet<Timer>,
+    /// The round from which on rounds grow: that of the start, or in which the network last healed.
+    pub calm_round: Round,
     /// Votes of this round that the library believes cast and the signer refused.
     pub unsigned: BTreeMap<Phase, Vote>,
     pub unsigned_proposal: Option<Proposal>,
@@ -206,7 +208,8 @@ impl Desk {
             return;
         }
         self.timers.insert(timer);
-        self.emit(Output::Schedule(timer, self.timeouts.duration(timer.kind, timer.round)));
+        let grown = Round::new(timer.round.get().saturating_sub(self.calm_round.get()));
+        self.emit(Output::Schedule(timer, self.timeouts.duration(timer.kind, grown)));
     }
 
     pub fn publish_vote(&mut self, vote: &SignedMessage<Engine, EngineVote>) {

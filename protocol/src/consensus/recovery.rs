@@ -78,8 +78,34 @@ impl Core {
             return;
         }
         let round = self.round();
-        let alarms = std::mem::take(&mut self.desk.timers);
-        alarms.into_iter().filter(|timer| timer.round == round).for_each(|timer| self.desk.schedule(timer));
+        self.desk.timers.retain(|timer| timer.round == round);
+        self.grow_anew();
+        self.say_all_again(signer);
+        if let Some(round) = self.desk.wants_block.filter(|_| self.state.driver.step_is_propose()) {
+            self.desk.emit(Output::NeedBlock { round });
+        }
+        self.ask_for_bodies_again();
+    }
+
+    /// Somebody may have missed what was said in this round.
+    pub(super) fn say_again(&mut self, healed: bool, signer: &mut dyn Signer) {
+        if healed {
+            self.grow_anew();
+        }
+        self.say_all_again(signer);
+        self.ask_for_bodies_again();
+    }
+
+    /// Sets the alarms of this round anew, as short as if it were the first one.
+    fn grow_anew(&mut self) {
+        let round = self.round();
+        self.desk.calm_round = round;
+        let alarms: Vec<_> = self.desk.timers.iter().copied().filter(|timer| timer.round == round).collect();
+        alarms.into_iter().for_each(|timer| self.desk.schedule(timer));
+    }
+
+    fn say_all_again(&mut self, signer: &mut dyn Signer) {
+        let round = self.round();
         let entered = self.state.round_certificate().filter(|one| one.enter_round == convert::round_in(round));
         if let Some(certificate) = entered.and_then(|one| convert::round_certificate_out(&one.certificate)) {
             self.desk.emit(Output::Broadcast(Wire::Round(certificate)));
@@ -88,10 +114,6 @@ impl Core {
         said.into_iter().flatten().for_each(|vote| self.desk.publish_vote(vote));
         self.propose_late_or_again(signer);
         self.vote_late(signer);
-        if let Some(round) = self.desk.wants_block.filter(|_| self.state.driver.step_is_propose()) {
-            self.desk.emit(Output::NeedBlock { round });
-        }
-        self.ask_for_bodies_again();
     }
 
     /// Asks the signer again for the proposal of this round, should it have refused it; then sends

@@ -77,6 +77,7 @@ pub fn genesis(consensus: ConsensusMode) -> Genesis {
         created: NOW,
         consensus,
         timeouts: Timeouts::default(),
+        synchronise: Default::default(),
         organisations: (1..=4).map(organisation).collect(),
         nodes: (0..4).map(member).collect(),
         users: vec![

@@ -64,7 +64,9 @@ fn what_a_header_must_be_to_follow() {
 
 #[test]
 fn a_voters_clock() {
-    let at = |created: Timestamp, round: u32, now| Header { created, ..header() }.check_clock(Round::new(round), now);
+    let at = |created: Timestamp, round: u32, now| {
+        Header { created, ..header() }.check_clock(&NETWORK.head, Round::new(round), now)
+    };
     let (window, refused) = (CLOCK_WINDOW_MILLIS, |created, now| Err(BlockError::ClockWindow { created, now }));
     assert_eq!(at(NOW.plus_millis(window), 0, NOW), Ok(()));
     assert_eq!(at(NOW.minus_millis(window), 0, NOW), Ok(()));
@@ -75,6 +77,16 @@ fn a_voters_clock() {
     let last = Timestamp::from_millis(u64::MAX);
     assert_eq!(at(last, 0, NOW), refused(last, NOW));
     assert_eq!(at(last, 0, last), Ok(()));
+}
+
+#[test]
+fn time_stands_still_where_all_clocks_went_back() {
+    let head = Head { created: NOW, ..NETWORK.head.clone() };
+    let hour_ago = NOW.minus_millis(3_600_000);
+    let at = |created| Header { created, ..header() }.check_clock(&head, Round::ZERO, hour_ago);
+    assert_eq!(at(NOW), Ok(()), "the head's own time is the least there can be");
+    let created = NOW.plus_millis(1);
+    assert_eq!(at(created), Err(BlockError::ClockWindow { created, now: hour_ago }));
 }
 
 #[test]

@@ -65,8 +65,10 @@ fn every_content_arrives_as_it_was_sent() {
         Content::Pool(PoolContent::Got { block: Hash::ZERO, transactions }),
         Content::Consensus(ConsensusContent::Wire(wire)),
         Content::Consensus(ConsensusContent::Body(CompactBlock { header, leaves })),
-        Content::Sync(SyncContent::Synchronise { from: Height::new(u64::MAX) }),
-        Content::Sync(SyncContent::Blocks(chain)),
+        Content::Sync(SyncContent::Synchronise { at: Some(Height::new(u64::MAX)) }),
+        Content::Sync(SyncContent::Standing(None)),
+        Content::Sync(SyncContent::GetBlocks { from: Height::new(u64::MAX), bytes: u64::MAX }),
+        Content::Sync(SyncContent::Blocks { from: Height::new(1), blocks: chain }),
     ];
     for content in contents {
         for recipient in [Recipient::All, Recipient::One(node(1))] {

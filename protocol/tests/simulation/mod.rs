@@ -5,4 +5,5 @@ mod liar;
 mod node;
 pub mod plan;
 mod rng;
+mod sync;
 pub mod world;

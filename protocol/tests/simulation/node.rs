@@ -1,11 +1,12 @@
 //! A node of the simulation: the shell around a core, its disk, and the ways it loses things.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use minidlt_protocol::{
     consensus::{Core, LogEntry, Signer, Verified, VoteGuard},
     crypto::{SecretKey, Signature},
-    types::{Hash, Height},
+    sync::{Chain, Place, Synchroniser, VoteRecord},
+    types::{Hash, Height, Identity},
     vote::{Certificate, Proposal, Vote},
 };
 
@@ -17,15 +18,31 @@ pub enum Journal {
     Body(Block),
 }
 
-#[derive(Default)]
 pub struct Disk {
     pub chain: Vec<(Block, Certificate)>,
+    /// What is known of this node's own votes.
+    pub record: VoteRecord,
     /// The log of the height after the chain.
     pub log: Vec<LogEntry>,
     pub bodies: BTreeMap<Hash, Block>,
 }
 
+impl Chain for Disk {
+    fn holds(&self, place: &Place) -> bool {
+        let Some(at) = place.height.previous() else { return place.block == Hash::ZERO };
+        self.chain.get(at.get() as usize).is_some_and(|(block, _)| block.hash() == place.block)
+    }
+}
+
 impl Disk {
+    pub fn new(record: VoteRecord) -> Self {
+        Self { chain: Vec::new(), record, log: Vec::new(), bodies: BTreeMap::new() }
+    }
+
+    pub fn place(&self) -> Place {
+        Place { height: Height::new(self.chain.len() as u64), block: self.head() }
+    }
+
     pub fn head(&self) -> Hash {
         self.chain.last().map_or(Hash::ZERO, |(block, _)| block.hash())
     }
@@ -86,6 +103,13 @@ pub struct Node {
     /// Messages of the height that begins soon.
     pub early: Vec<Verified>,
     pub early_bodies: Vec<Block>,
+    /// Goes up with every crash: sessions and requests of an earlier boot are over.
+    pub boot: u64,
+    pub sync: Option<Synchroniser>,
+    /// Blocks of others that wait to be checked and committed, with who sent them.
+    pub fetched: VecDeque<(Block, Certificate)>,
+    /// From this height on it may take part; `None` while it may not.
+    pub votes_from: Option<Height>,
 }
 
 impl Node {
@@ -97,12 +121,21 @@ impl Node {
             life: 0,
             core: None,
             signer: KeyHolder { key, guard, refuses: false, refused: 0 },
-            disk: Disk::default(),
+            disk: Disk::new(VoteRecord::Kept(Height::new(1))),
             unsynced: Vec::new(),
             bodies: BTreeMap::new(),
             early: Vec::new(),
             early_bodies: Vec::new(),
+            boot: 0,
+            sync: None,
+            fetched: VecDeque::new(),
+            votes_from: None,
         }
+    }
+
+    /// It takes part, and in the height that comes.
+    pub fn votes(&self) -> bool {
+        self.votes_from.is_some_and(|from| self.disk.height() >= from)
     }
 
     pub fn store_body(&mut self, block: Block) {
@@ -138,16 +171,25 @@ impl Node {
         self.core = None;
         self.up = false;
         self.life += 1;
+        self.boot += 1;
         self.early.clear();
         self.early_bodies.clear();
+        self.sync = None;
+        self.fetched.clear();
+        self.votes_from = None;
     }
 
     /// The signer comes back knowing what the log shows.
-    pub fn restore_guard(&mut self, me: &minidlt_protocol::types::Identity) {
+    pub fn restore_guard(&mut self, me: &Identity) {
         if self.liar {
             return;
         }
-        let mut guard = VoteGuard::new(self.disk.height());
+        let first = match self.disk.record {
+            VoteRecord::Kept(from) => self.disk.height().max(from),
+            // It signs nothing at all.
+            VoteRecord::Lost => Height::new(u64::MAX),
+        };
+        let mut guard = VoteGuard::new(first);
         for entry in &self.disk.log {
             let known = match entry {
                 LogEntry::Vote(signed) if signed.voter == *me => guard.vote(&signed.vote),
@@ -170,6 +212,8 @@ impl Node {
         self.core = None;
         self.life += 1;
         let height = self.disk.height();
+        self.early.retain(|message| message.get().height() >= height);
+        self.early_bodies.retain(|body| body.height >= height);
         if let Some(guard) = self.signer.guard.as_mut() {
             guard.advance(height);
         }

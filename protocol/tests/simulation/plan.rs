@@ -1,6 +1,6 @@
 //! What a run is made of: how many nodes, what goes wrong and until when.
 
-use minidlt_protocol::vote::ConsensusMode;
+use minidlt_protocol::{sync::Synchronise, vote::ConsensusMode};
 
 /// How the shell around the core is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub enum Shell {
     ForgetsAll,
     /// Comes back with an empty log; its signer has a record of its own and remembers.
     ForgetsLog,
+    /// A node that lost its disk takes itself for a new one, and votes at once.
+    TrustsEmptyDisk,
 }
 
 /// One node behaves unlike the others for some time, in milliseconds.
@@ -47,6 +49,10 @@ pub struct Plan {
     pub repeat_permille: u64,
     /// At each thing a node does.
     pub crash_permille: u64,
+    /// How often one node loses its disk, one at a time: the next only once the last votes again.
+    pub wipes: u64,
+    /// How many must match before a node takes part.
+    pub policy: Synchronise,
     pub partitions: bool,
     pub most_delay: u64,
     pub spell: Option<Spell>,
@@ -67,6 +73,8 @@ impl Plan {
             drop_permille: 0,
             repeat_permille: 0,
             crash_permille: 0,
+            wipes: 0,
+            policy: Synchronise::Quorum,
             partitions: false,
             most_delay: 20,
             spell: None,
@@ -82,6 +90,7 @@ impl Plan {
             drop_permille: if seed.is_multiple_of(3) { 250 } else { 60 },
             repeat_permille: 100,
             crash_permille: if seed.is_multiple_of(3) { 30 } else { 8 },
+            policy: [Synchronise::Any, Synchronise::Quorum, Synchronise::All][(seed % 7 % 3) as usize],
             partitions: seed % 2 == 1,
             most_delay: if seed % 5 == 4 { 300 } else { 40 },
             heights_after: 3,

@@ -16,6 +16,7 @@ use super::{
     node::{Journal, KeyHolder, Node},
     plan::{Plan, Shell, SpellKind},
     rng::Rng,
+    sync::Said,
 };
 
 pub const NETWORK: Hash = Hash::from_bytes([7; 32]);
@@ -48,16 +49,57 @@ impl Block {
     }
 }
 
-enum Event {
-    Message { to: usize, message: Verified },
-    Body { to: usize, block: Block },
-    Ask { from: usize, of: usize, block: Hash },
-    Fire { node: usize, life: u64, timer: Timer },
-    Built { node: usize, life: u64, round: Round },
-    Checked { node: usize, life: u64, block: Hash },
-    Begin { node: usize, life: u64 },
-    Restart { node: usize },
-    CatchUp { node: usize },
+pub(super) enum Event {
+    Message {
+        to: usize,
+        message: Verified,
+    },
+    Body {
+        to: usize,
+        block: Block,
+    },
+    Ask {
+        from: usize,
+        of: usize,
+        block: Hash,
+    },
+    Fire {
+        node: usize,
+        life: u64,
+        timer: Timer,
+    },
+    Built {
+        node: usize,
+        life: u64,
+        round: Round,
+    },
+    Checked {
+        node: usize,
+        life: u64,
+        block: Hash,
+    },
+    Begin {
+        node: usize,
+        life: u64,
+    },
+    Restart {
+        node: usize,
+    },
+    Tick {
+        node: usize,
+        boot: u64,
+    },
+    /// A session between two nodes is noticed to stand, or to be gone.
+    Session {
+        node: usize,
+        peer: usize,
+    },
+    Sync {
+        from: usize,
+        to: usize,
+        said: Said,
+    },
+    Wipe,
     Partition,
     SpellBegins,
     SpellEnds,
@@ -76,6 +118,11 @@ pub struct Report {
     pub abstentions: u64,
     pub accusations: u64,
     pub caught_up: u64,
+    /// Faults of responders, and nodes that lost their disks and vote again.
+    pub blamed: u64,
+    pub wiped: u64,
+    /// Milliseconds from the end of all faults to the first commit after it.
+    pub healed_in: u64,
     pub replays: u64,
     pub ended_at: u64,
     /// A digest of all that happened, in order.
@@ -83,19 +130,22 @@ pub struct Report {
 }
 
 pub struct World {
-    plan: Plan,
-    rng: Rng,
-    now: u64,
+    pub(super) plan: Plan,
+    pub(super) rng: Rng,
+    pub(super) now: u64,
     next: u64,
     queue: BTreeMap<(u64, u64), Event>,
-    nodes: Vec<Node>,
-    voters: Voters,
-    checker: Checker,
-    report: Report,
+    pub(super) nodes: Vec<Node>,
+    pub(super) voters: Voters,
+    pub(super) checker: Checker,
+    pub(super) report: Report,
     /// The alarms that are set, for a timer set again replaces the earlier one.
     alarms: BTreeMap<(usize, Timer), u64>,
     /// Which side each node is on.
-    sides: Vec<bool>,
+    pub(super) sides: Vec<bool>,
+    /// The node that lost its disk and does not vote again yet.
+    pub(super) recovering: Option<usize>,
+    pub(super) wipes: u64,
     nonce: u64,
     decided_in_spell: u64,
 }
@@ -122,6 +172,8 @@ impl World {
             report: Report::default(),
             alarms: BTreeMap::new(),
             sides: vec![false; plan.nodes],
+            recovering: None,
+            wipes: 0,
             nonce: 100,
             decided_in_spell: 0,
             plan,
@@ -131,8 +183,11 @@ impl World {
     fn run(&mut self) {
         for node in 0..self.plan.nodes {
             let wait = self.rng.below(20);
-            self.after(wait, Event::Begin { node, life: 0 });
-            self.after(200 + wait, Event::CatchUp { node });
+            self.after(wait, Event::Restart { node });
+            self.nodes[node].up = false;
+        }
+        if self.plan.wipes > 0 {
+            self.after(1_500, Event::Wipe);
         }
         if self.plan.partitions {
             self.after(500, Event::Partition);
@@ -147,6 +202,9 @@ impl World {
             self.now = time;
             if time > calm_from {
                 let goal = *goal.get_or_insert_with(|| self.highest() + self.plan.heights_after);
+                if self.report.healed_in == 0 && self.highest() + self.plan.heights_after > goal {
+                    self.report.healed_in = time - calm_from;
+                }
                 if self.lowest() >= goal {
                     break;
                 }
@@ -180,11 +238,11 @@ impl World {
         self.honest_heights().min().unwrap_or(0)
     }
 
-    fn faulty(&self) -> bool {
+    pub(super) fn faulty(&self) -> bool {
         self.now < self.plan.faults_until
     }
 
-    fn after(&mut self, wait: u64, event: Event) {
+    pub(super) fn after(&mut self, wait: u64, event: Event) {
         self.next += 1;
         self.queue.insert((self.now + wait, self.next), event);
     }
@@ -193,7 +251,7 @@ impl World {
         self.report.trace = (self.report.trace ^ what).wrapping_mul(0x0000_0100_0000_01b3);
     }
 
-    fn alive(&self, node: usize, life: u64) -> bool {
+    pub(super) fn alive(&self, node: usize, life: u64) -> bool {
         self.nodes[node].up && self.nodes[node].life == life
     }
 
@@ -222,12 +280,16 @@ impl World {
                 }
             }
             Event::Restart { node } => self.restart(node),
-            Event::CatchUp { node } => self.catch_up(node),
+            Event::Tick { node, boot } => self.on_tick(node, boot),
+            Event::Session { node, peer } => self.on_session(node, peer),
+            Event::Sync { from, to, said } => self.on_said(from, to, said),
+            Event::Wipe => self.wipe(),
             Event::Partition => {
                 let split = self.faulty() && self.rng.chance(500);
                 for node in 0..self.plan.nodes {
                     self.sides[node] = split && self.rng.chance(500);
                 }
+                (0..self.plan.nodes).for_each(|node| self.sessions_change(node));
                 if self.faulty() {
                     self.after(700, Event::Partition);
                 }
@@ -254,7 +316,11 @@ impl World {
         Settings { me: identity(node), voters: self.voters.clone(), height, timeouts }
     }
 
-    fn begin(&mut self, node: usize) {
+    /// Begins the height, if this node takes part in it.
+    pub(super) fn begin(&mut self, node: usize) {
+        if !self.nodes[node].votes() {
+            return;
+        }
         let settings = self.settings(node);
         let this = &mut self.nodes[node];
         let (core, outputs) = Core::start(settings, this.disk.log.clone(), &mut this.signer).unwrap();
@@ -271,7 +337,7 @@ impl World {
         }
     }
 
-    fn step(&mut self, node: usize, input: Input) {
+    pub(super) fn step(&mut self, node: usize, input: Input) {
         let this = &mut self.nodes[node];
         let Some(core) = this.core.as_mut() else { return };
         let outputs = core.step(input, &mut this.signer);
@@ -391,7 +457,7 @@ impl World {
         }
     }
 
-    fn commit(&mut self, node: usize, block: Block, certificate: Certificate) {
+    pub(super) fn commit(&mut self, node: usize, block: Block, certificate: Certificate) {
         let previous = self.nodes[node].disk.head();
         if !self.nodes[node].liar {
             self.checker.committed(node, previous, &block, &certificate);
@@ -400,6 +466,7 @@ impl World {
         self.alarms.retain(|(of, _), _| *of != node);
         let (life, wait) = (self.nodes[node].life, self.rng.between(1, 60));
         self.after(wait, Event::Begin { node, life });
+        self.committed(node);
         if let Some(spell) = self.plan.spell
             && self.now > spell.from + 1_000
             && self.now < spell.until
@@ -481,7 +548,7 @@ impl World {
 
     // What goes wrong.
 
-    fn carry(&mut self, from: usize, to: usize, event: impl Fn(usize) -> Event) {
+    pub(super) fn carry(&mut self, from: usize, to: usize, event: impl Fn(usize) -> Event) {
         self.report.sent += 1;
         let lost = self.faulty() && (self.rng.chance(self.plan.drop_permille) || self.sides[from] != self.sides[to]);
         if lost {
@@ -495,11 +562,12 @@ impl World {
         }
     }
 
-    fn crash(&mut self, node: usize) {
+    pub(super) fn crash(&mut self, node: usize) {
         let kept = self.rng.below(self.nodes[node].unsynced.len() as u64 + 1) as usize;
         self.nodes[node].crash(kept);
         self.report.crashes += 1;
         self.alarms.retain(|(of, _), _| *of != node);
+        self.sessions_change(node);
         let wait = self.rng.between(10, 800);
         self.after(wait, Event::Restart { node });
     }
@@ -516,23 +584,7 @@ impl World {
         if self.plan.shell != Shell::ForgetsLog {
             this.restore_guard(&identity(node));
         }
-        self.begin(node);
-    }
-
-    fn catch_up(&mut self, node: usize) {
-        let wait = self.rng.between(200, 500);
-        self.after(wait, Event::CatchUp { node });
-        let of = self.rng.below(self.plan.nodes as u64) as usize;
-        let reachable = self.nodes[of].up && !self.nodes[of].liar && self.sides[of] == self.sides[node];
-        if !self.nodes[node].up || !reachable || self.faulty() && self.rng.chance(self.plan.drop_permille) {
-            return;
-        }
-        let have = self.nodes[node].disk.chain.len();
-        let missing: Vec<_> = self.nodes[of].disk.chain.iter().skip(have).take(5).cloned().collect();
-        for (block, certificate) in missing {
-            self.report.caught_up += 1;
-            self.commit(node, block, certificate);
-        }
+        self.boot(node);
     }
 
     fn lie(&mut self, node: usize, honest: &Wire) {

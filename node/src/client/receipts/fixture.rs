@@ -47,6 +47,7 @@ pub fn genesis() -> Genesis {
         created: Timestamp::from_millis(0),
         consensus: ConsensusMode::Bft,
         timeouts: Timeouts::default(),
+        synchronise: Default::default(),
         organisations: vec![Organisation { name: name("Org01"), ca: String::new() }],
         nodes: (1..=COUNT).map(node).collect(),
         users: vec![trader],

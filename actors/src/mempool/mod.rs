@@ -2,17 +2,21 @@
 //!
 //! | in | from | leads to |
 //! |---|---|---|
-//! | `Submit` | Admin | checked by the Verifiers, pooled, gossiped to all in batches |
+//! | `Submit` | Admin | checked by the Verifiers in turns, pooled, gossiped to all in batches |
 //! | `PoolContent::Gossip` | Session | checked, pooled; not passed on: the gateway has sent it to all |
 //! | `Pick`, `Assemble` | Consensus | transactions for a block of ours, or of another's |
 //! | `PoolContent::Get`, `Got` | Session | what a proposal names and a pool lacks |
 //! | `Committed` | Consensus | leaves the pool; what expired is dumped |
 //!
 //! Gossip clocks itself: while one batch is being stamped the next one gathers, so that a lone
-//! transaction leaves at once and a thousand leave under one signature.
+//! transaction leaves at once and a thousand leave under one signature. What waits to be checked, or to be
+//! gossiped, is served in turns: no user, and no node, keeps another waiting longer than itself.
+
+mod checking;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    fmt,
     sync::Arc,
     time::Duration,
 };
@@ -21,7 +25,7 @@ use actix::{
     Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, MessageResult, Recipient, ResponseActFuture,
     ResponseFuture, SpawnHandle, WrapFuture, fut,
 };
-use futures_util::future::join_all;
+use futures_util::{FutureExt, future::join_all};
 use minidlt_protocol::{
     block::{CompactBlock, SharedTransaction},
     limits::{MAX_BLOCK_BYTES, MAX_BLOCK_TRANSACTIONS},
@@ -34,7 +38,9 @@ use minidlt_protocol::{
 use tokio::sync::oneshot;
 
 use crate::{
-    clock, fatal,
+    clock,
+    fair::Fair,
+    fatal,
     messages::{
         consensus::Work,
         mempool::{Assemble, FindPending, GetMempoolStatus, Hold, MempoolStatus, Pick, Submit, Waiting},
@@ -46,17 +52,12 @@ use crate::{
     metrics::{Metrics, count},
     store::reader::Reader,
 };
+use checking::{Checked, Checking, JOB_TRANSACTIONS, Job, Whose};
 
-/// Transactions checked in one job, so that a vote's job never waits long behind one.
-const JOB_TRANSACTIONS: usize = 32;
 /// So few, and so many bytes of them, are checked on the Mempool's own thread where nothing else is
 /// being checked.
 const NEAR_TRANSACTIONS: usize = 4;
 const NEAR_BYTES: usize = 8 << 10;
-/// Most transactions of users at the Verifiers at a time; beyond it they are told to come back.
-const MAX_CHECKING: usize = 8_192;
-/// With so many of peers at the Verifiers, a peer's session waits until its batch has been checked.
-const PEERS_WAIT_ABOVE: usize = 1_024;
 /// Most bytes of transactions in one gossip message.
 const GOSSIP_BYTES: usize = 512 << 10;
 /// Most bytes waiting to be gossiped; what is over it reaches the others with a proposal.
@@ -86,24 +87,18 @@ pub struct Mempool {
     /// Consensus, once it is there.
     consensus: Option<Recipient<Work>>,
     metrics: Arc<Metrics>,
-    /// Transactions at the Verifiers: users' and peers', bounded apart.
     checking: Checking,
     /// Told Consensus of work, and it has not answered yet.
     waking: bool,
     /// Transactions of the height's proposed blocks, by leaf hash.
     held: BTreeMap<Hash, SharedTransaction>,
-    outbox: VecDeque<TransactionBytes>,
+    /// To be gossiped, a line for each author.
+    outbox: Fair<Identity, TransactionBytes>,
     outbox_bytes: usize,
     stamping: bool,
     assembling: Option<Assembling>,
     dumped: BTreeMap<Hash, Timestamp>,
     dumped_order: VecDeque<Hash>,
-}
-
-#[derive(Default)]
-struct Checking {
-    users: usize,
-    peers: usize,
 }
 
 /// A proposed block whose transactions are being gathered.
@@ -115,6 +110,8 @@ struct Assembling {
     asked: bool,
     found: Vec<Option<SharedTransaction>>,
     missing: BTreeMap<Hash, usize>,
+    /// Those of them that were got, and were checked or are being.
+    got: BTreeSet<Hash>,
     replies: Vec<oneshot::Sender<Vec<SharedTransaction>>>,
     timer: Option<SpawnHandle>,
 }
@@ -132,10 +129,10 @@ impl Mempool {
             links,
             consensus: None,
             metrics,
-            checking: Checking::default(),
+            checking: Checking::new(),
             waking: false,
             held: BTreeMap::new(),
-            outbox: VecDeque::new(),
+            outbox: Fair::default(),
             outbox_bytes: 0,
             stamping: false,
             assembling: None,
@@ -144,33 +141,47 @@ impl Mempool {
         }
     }
 
-    /// Has transactions checked, in jobs side by side. The results are in the order given.
+    /// Has transactions checked, in turns with those of others. The results are in the order given.
     fn check(
         &mut self,
-        transactions: Vec<TransactionBytes>,
-        gateway: Option<Identity>,
-        at: Option<Timestamp>,
-    ) -> ResponseActFuture<Self, Vec<Result<SharedTransaction, Refusal>>> {
-        let (count, of_users) = (transactions.len(), gateway.is_some());
+        whose: Whose,
+        transactions: &[TransactionBytes],
+        ctx: &mut Context<Self>,
+    ) -> ResponseActFuture<Self, Checked> {
+        let gateway = matches!(whose, Whose::User(_)).then(|| self.me.clone());
+        let count = transactions.len();
         // Under load they go to all cores; a lone one is done before another thread would be awake.
         let bytes = || transactions.iter().map(|transaction| transaction.as_slice().len()).sum::<usize>();
-        let lone = count <= NEAR_TRANSACTIONS && self.checking.none() && bytes() <= NEAR_BYTES;
-        let verifier = if lone { &self.links.near } else { &self.links.verifiers };
-        *self.checking.of(of_users) += count;
-        let jobs = transactions.chunks(JOB_TRANSACTIONS).map(|job| {
-            let (transactions, gateway) = (job.to_vec(), gateway.clone());
-            verifier.send(VerifyTransactions { transactions, gateway, at })
-        });
-        let checked = join_all(jobs).into_actor(self).map(move |answers, actor, _| {
-            *actor.checking.of(of_users) -= count;
-            answers
-                .into_iter()
-                .flat_map(|answer| {
-                    answer.unwrap_or_else(|error| fatal::stop(format!("the verifiers are gone: {error}")))
-                })
-                .collect()
-        });
-        Box::pin(checked)
+        let lone = count <= NEAR_TRANSACTIONS && self.checking.is_idle() && bytes() <= NEAR_BYTES;
+        self.checking.begun(&whose, count);
+        let checked = match lone {
+            true => {
+                let request = VerifyTransactions { transactions: transactions.to_vec(), gateway, at: None };
+                verified(vec![self.links.near.send(request)]).boxed_local()
+            }
+            false => {
+                let answers = self.checking.line_up(&whose, transactions, gateway.as_ref());
+                self.hand_over(ctx);
+                verified(answers).boxed_local()
+            }
+        };
+        Box::pin(checked.into_actor(self).map(move |checked, actor, _| {
+            actor.checking.ended(&whose, count);
+            checked
+        }))
+    }
+
+    /// Hands as many jobs to the Verifiers as may be there.
+    fn hand_over(&mut self, ctx: &mut Context<Self>) {
+        while let Some(Job { request, answer }) = self.checking.next() {
+            let sent = self.links.verifiers.send(request).into_actor(self).map(|checked, actor, ctx| {
+                // Whoever asked may not wait any more.
+                let _moved_on = answer.send(checked.unwrap_or_else(|error| verifiers_gone(error)));
+                actor.checking.done();
+                actor.hand_over(ctx);
+            });
+            ctx.spawn(sent);
+        }
     }
 
     /// Puts a checked transaction into the pool, and into the block being assembled.
@@ -197,14 +208,14 @@ impl Mempool {
         self.metrics.mempool_bytes.set(self.pool.bytes() as i64);
     }
 
-    fn gossip(&mut self, transaction: TransactionBytes) {
+    fn gossip(&mut self, author: &Identity, transaction: TransactionBytes) {
         let size = transaction.as_slice().len();
         if self.outbox_bytes + size > MAX_OUTBOX_BYTES {
             count(&self.metrics.frames_dropped, "gossip-outbox-full");
             return;
         }
         self.outbox_bytes += size;
-        self.outbox.push_back(transaction);
+        self.outbox.push(author, size, transaction);
     }
 
     fn flush_gossip(&mut self, ctx: &mut Context<Self>) {
@@ -212,7 +223,7 @@ impl Mempool {
             return;
         }
         let (mut batch, mut bytes) = (Vec::new(), 0);
-        while let Some(transaction) = self.outbox.pop_front() {
+        while let Some(transaction) = self.outbox.pop() {
             bytes += transaction.as_slice().len();
             batch.push(transaction);
             if bytes >= GOSSIP_BYTES {
@@ -304,19 +315,20 @@ impl Handler<Wake> for Mempool {
 impl Handler<Submit> for Mempool {
     type Result = ResponseActFuture<Self, Vec<Result<Hash, Refusal>>>;
 
-    fn handle(&mut self, Submit(transactions): Submit, _: &mut Self::Context) -> Self::Result {
-        if self.checking.users + transactions.len() > MAX_CHECKING.max(transactions.len()) {
-            let full = Err(Refusal::MempoolFull("too many transactions are being checked"));
-            return Box::pin(fut::ready(vec![full; transactions.len()]));
-        }
-        let checked = self.check(transactions, Some(self.me.clone()), None).map(|checked, actor, ctx| {
+    fn handle(&mut self, Submit { caller, transactions }: Submit, ctx: &mut Self::Context) -> Self::Result {
+        let place = match self.checking.room_for(&caller, transactions.len()) {
+            Ok(place) => place,
+            Err(full) => return Box::pin(fut::ready(vec![Err(full); transactions.len()])),
+        };
+        let checked = self.check(Whose::User(caller), &transactions, ctx).map(move |checked, actor, ctx| {
+            drop(place);
             let admitted = checked
                 .into_iter()
                 .map(|checked| {
                     let transaction = checked?;
-                    let bytes = transaction.bytes.clone();
+                    let (author, bytes) = (transaction.author.clone(), transaction.bytes.clone());
                     let id = actor.admit(transaction)?;
-                    actor.gossip(bytes);
+                    actor.gossip(&author, bytes);
                     Ok(id)
                 })
                 .collect();
@@ -333,37 +345,79 @@ impl Handler<FromPeer<PoolContent>> for Mempool {
     type Result = ResponseActFuture<Self, ()>;
 
     fn handle(&mut self, FromPeer { peer, content }: FromPeer<PoolContent>, ctx: &mut Self::Context) -> Self::Result {
-        let (transactions, at) = match content {
-            PoolContent::Get { block, leaves } => return self.answer_get(peer, block, leaves),
-            PoolContent::Gossip(transactions) => (transactions, None),
-            PoolContent::Got { block, transactions } => match &self.assembling {
-                Some(assembling) if assembling.hash == block => (transactions, Some(assembling.created)),
-                _ => return Box::pin(fut::ready(())),
-            },
-        };
-        if transactions.len() > MAX_BLOCK_TRANSACTIONS {
-            count(&self.metrics.messages_refused, "too-many-transactions");
-            return Box::pin(fut::ready(()));
-        }
-        let new: Vec<TransactionBytes> = transactions
-            .into_iter()
-            .filter(|bytes| self.pool.by_leaf(&merkle::leaf_hash(bytes.as_slice())).is_none())
-            .collect();
-        let checked = self.check(new, None, at).map(|checked, actor, ctx| {
-            for checked in checked {
-                if let Err(refusal) = checked.and_then(|transaction| actor.admit(transaction)) {
-                    count(&actor.metrics.submissions_refused, &format!("gossip-{}", refusal.kind()));
-                }
+        match content {
+            PoolContent::Get { block, leaves } => self.answer_get(peer, block, leaves),
+            PoolContent::Gossip(transactions) if transactions.len() > MAX_BLOCK_TRANSACTIONS => {
+                count(&self.metrics.messages_refused, "too-many-transactions");
+                Box::pin(fut::ready(()))
             }
-            actor.finish_assembly_if_complete(ctx);
-            actor.after_admissions(ctx);
-        });
-        if self.checking.peers > PEERS_WAIT_ABOVE {
+            PoolContent::Gossip(transactions) => self.take_gossip(peer, transactions, ctx),
+            PoolContent::Got { block, transactions } => self.take_got(&block, transactions, ctx),
+        }
+    }
+}
+
+impl Mempool {
+    fn take_gossip(
+        &mut self,
+        peer: Identity,
+        transactions: Vec<TransactionBytes>,
+        ctx: &mut Context<Self>,
+    ) -> ResponseActFuture<Self, ()> {
+        let mut new = transactions;
+        new.retain(|bytes| self.pool.by_leaf(&merkle::leaf_hash(bytes.as_slice())).is_none());
+        let checked = self.check(Whose::Peer(peer.clone()), &new, ctx).map(Self::admit_all);
+        if self.checking.must_wait(&peer) {
             return Box::pin(checked);
         }
         ctx.spawn(checked);
         Box::pin(fut::ready(()))
     }
+
+    /// What a proposed block lacks does not wait for its turn: consensus waits for it. It is no more than
+    /// that block, and each of it once, whoever sends it.
+    fn take_got(
+        &mut self,
+        block: &Hash,
+        transactions: Vec<TransactionBytes>,
+        ctx: &mut Context<Self>,
+    ) -> ResponseActFuture<Self, ()> {
+        if let Some(Assembling { missing, got, created, .. }) =
+            self.assembling.as_mut().filter(|assembling| assembling.hash == *block)
+        {
+            let mut wanted = transactions;
+            wanted.retain(|bytes| {
+                let leaf = merkle::leaf_hash(bytes.as_slice());
+                missing.contains_key(&leaf) && got.insert(leaf)
+            });
+            let at = Some(*created);
+            let jobs = wanted.chunks(JOB_TRANSACTIONS).map(|job| {
+                self.links.verifiers.send(VerifyTransactions { transactions: job.to_vec(), gateway: None, at })
+            });
+            ctx.spawn(verified(jobs.collect()).into_actor(self).map(Self::admit_all));
+        }
+        Box::pin(fut::ready(()))
+    }
+
+    fn admit_all(checked: Checked, actor: &mut Self, ctx: &mut Context<Self>) {
+        for checked in checked {
+            if let Err(refusal) = checked.and_then(|transaction| actor.admit(transaction)) {
+                count(&actor.metrics.submissions_refused, &format!("gossip-{}", refusal.kind()));
+            }
+        }
+        actor.finish_assembly_if_complete(ctx);
+        actor.after_admissions(ctx);
+    }
+}
+
+/// All of some jobs' answers, in their order. None is lost but where the Verifiers are.
+async fn verified<E: fmt::Display>(jobs: Vec<impl Future<Output = Result<Checked, E>>>) -> Checked {
+    let answers = join_all(jobs).await.into_iter();
+    answers.flat_map(|answer| answer.unwrap_or_else(|error| verifiers_gone(error))).collect()
+}
+
+fn verifiers_gone(error: impl fmt::Display) -> ! {
+    fatal::stop(format!("the verifiers are gone: {error}"))
 }
 
 impl Mempool {
@@ -440,18 +494,9 @@ impl Handler<Assemble> for Mempool {
         }
         let timer = Some(ctx.run_later(GRACE, |actor, ctx| actor.ask_for_missing(ctx)));
         let (created, replies, asked) = (header.created, vec![reply], false);
-        self.assembling = Some(Assembling { hash, leaves, created, from, asked, found, missing, replies, timer });
+        let got = BTreeSet::new();
+        self.assembling = Some(Assembling { hash, leaves, created, from, asked, found, missing, got, replies, timer });
         Box::pin(async move { answer.await.ok() })
-    }
-}
-
-impl Checking {
-    fn none(&self) -> bool {
-        self.users + self.peers == 0
-    }
-
-    fn of(&mut self, users: bool) -> &mut usize {
-        if users { &mut self.users } else { &mut self.peers }
     }
 }
 

@@ -8,7 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use minidlt_integration::{Cluster, PATIENCE, now, secret_key};
 use minidlt_protocol::{
     codec,
     crypto::{Domain, SecretKey, digest},
@@ -26,6 +25,8 @@ use openssl::{
     ssl::{Ssl, SslContext, SslMethod, SslRef, SslStream, SslVersion},
     x509::{X509, X509NameBuilder, extension::ExtendedKeyUsage},
 };
+
+use crate::{Cluster, PATIENCE, now, secret_key};
 
 pub type Stream = SslStream<TcpStream>;
 
@@ -173,9 +174,13 @@ impl Voice {
     pub fn alive(&self, stream: &Stream, network: &Hash) -> Vec<u8> {
         let binding = Some(binding(stream.ssl(), network));
         let alive = Alive { network: *network, height: Height::GENESIS, head: Hash::ZERO, binding };
-        let content = Content::Sync(SyncContent::Alive(alive));
+        self.say(network, &Content::Sync(SyncContent::Alive(alive)))
+    }
+
+    /// A frame that says this now.
+    pub fn say(&self, network: &Hash, content: &Content) -> Vec<u8> {
         let to = Recipient::One(self.to.clone());
-        frame(&codec::encode(&Message::stamp(network, self.me.clone(), to, now(), &content, &self.key)))
+        frame(&codec::encode(&Message::stamp(network, self.me.clone(), to, now(), content, &self.key)))
     }
 }
 

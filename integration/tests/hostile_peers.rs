@@ -4,19 +4,19 @@
 //!
 //! Those who come through TLS do so with the files of node 0, which does not run meanwhile.
 
-mod peer;
-
 use std::{
     collections::BTreeMap,
     io::Write,
     time::{Duration, Instant},
 };
 
-use minidlt_integration::{Author, CBOR, Cluster, Mode, Samples, counted, until};
+use minidlt_integration::{
+    Author, CBOR, Cluster, Mode, Samples, counted,
+    peer::{Credentials, Stream, Voice, client, client_hello, closed, connect, tls},
+    until,
+};
 use openssl::ssl::{SslStream, SslVersion};
 use serde_json::json;
-
-use peer::{Credentials, Stream, Voice, client, client_hello, closed, connect, tls};
 
 /// The node that is attacked. It dials nobody: of two nodes the one with the smaller name dials.
 const VICTIM: usize = 3;

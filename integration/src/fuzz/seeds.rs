@@ -1,0 +1,116 @@
+//! What fuzzing begins with: the pinned vectors, and files as people write them.
+
+use std::collections::BTreeMap;
+
+use minidlt_protocol::{
+    codec,
+    consensus::Wire,
+    limits::MAX_FRAME_BYTES,
+    message::{ConsensusContent, Content},
+};
+
+use super::{fixture::NETWORK, network::Network};
+
+/// Names to hexadecimal, or to text.
+fn vectors() -> BTreeMap<String, String> {
+    serde_json::from_str(include_str!("../../../protocol/tests/vectors.json")).expect("the pinned vectors")
+}
+
+/// The bytes of all vectors whose name begins so.
+fn named(prefix: &str) -> Vec<Vec<u8>> {
+    let of_prefix = vectors().into_iter().filter(|(name, _)| name.starts_with(prefix));
+    of_prefix.filter_map(|(_, text)| hex::decode(text).ok()).collect()
+}
+
+fn moded(mode: u8, list: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Vec<Vec<u8>> {
+    list.into_iter().map(|bytes| [&[mode], bytes.as_ref()].concat()).collect()
+}
+
+pub fn codec() -> Vec<Vec<u8>> {
+    let records = [r#"{"a":[1,-2.5,null,true],"b":{"c":"d"}}"#, "[]", "18446744073709551615", r#""text""#];
+    let json = records.map(|text| codec::encode(&serde_json::from_str::<serde_json::Value>(text).expect("JSON")));
+    let mut all = named("");
+    all.extend(json);
+    all.push([named("transaction"), named("vote")].concat().concat());
+    all
+}
+
+pub fn message() -> Vec<Vec<u8>> {
+    let wires = named("wire, ");
+    let contents: Vec<Vec<u8>> = wires
+        .iter()
+        .filter_map(|bytes| codec::decode::<Wire>(bytes, MAX_FRAME_BYTES).ok())
+        .map(|wire| codec::encode(&Content::Consensus(ConsensusContent::Wire(wire))))
+        .chain(named("content, "))
+        .collect();
+    [moded(0, named("message to ")), moded(1, &contents), moded(2, &contents), moded(3, wires)].concat()
+}
+
+pub fn transaction() -> Vec<Vec<u8>> {
+    [moded(0, named("transaction")), moded(1, named("body"))].concat()
+}
+
+pub fn block() -> Vec<Vec<u8>> {
+    let certified = named("certified block");
+    [moded(0, named("block")), moded(1, &certified), moded(2, &certified)].concat()
+}
+
+pub fn receipt() -> Vec<Vec<u8>> {
+    let receipt = vectors().remove("receipt").expect("a receipt");
+    [moded(0, [&receipt]), moded(1, [&receipt])].concat()
+}
+
+pub fn genesis() -> Vec<Vec<u8>> {
+    let Network { genesis, .. } = &*NETWORK;
+    let mut small = genesis.clone();
+    small.nodes.truncate(1);
+    small.organisations.truncate(1);
+    small.users.clear();
+    small.policies.clear();
+    let yaml = |genesis| serde_yaml::to_string(genesis).expect("a genesis is YAML").into_bytes();
+    vec![yaml(genesis), yaml(&small)]
+}
+
+pub fn settings() -> Vec<Vec<u8>> {
+    let networks = [
+        "organisations: [A, B]\nnodes:\n  - organisation: A\n  - {organisation: B, host: b.example, port: 4000}\n",
+        "network: n\nconsensus: full-consent\norganisations: [A]\nnodes: [{name: x, organisation: A, roles: [peer]}]\n\
+         users: [{name: u, organisation: A, roles: [admin, submitter], gateways: [x]}]\n",
+    ];
+    let nodes = [
+        "identity: {name: node0, organisation: Org01}\ngenesis: genesis.yaml\n",
+        "identity: {name: node0, organisation: Org01}\ngenesis: genesis.yaml\napi_listen: 0.0.0.0:1\nlog_level: debug\n\
+         limits: {requests: 5, sessions: 9, mempool: {bytes: 70000, transactions: 4}}\ntls: {certificate: a, key: b}\n",
+    ];
+    let users =
+        ["identity: {name: trader, organisation: Org01}\nnodes: ['https://localhost:3401']\ngenesis: genesis.yaml\n"];
+    [moded(0, networks), moded(1, nodes), moded(2, users)].concat()
+}
+
+pub fn json() -> Vec<Vec<u8>> {
+    let texts = [
+        r#"{"record": {"content": {"ISIN": "US0378331005", "price": 27.18, "volume": 100}}, "lifetime_s": 60}"#,
+        r#"{"record":{"contents":[1,-2.5e-7,"\u00e9\"",{"a":{"a":null}},18446744073709551615,-9223372036854775808]}}"#,
+        "[0.1, 1e308, 5e-324, -0, 1.50, 123456789012345678901234567890]",
+    ];
+    texts.map(|text| text.as_bytes().to_vec()).into()
+}
+
+/// A block is proposed, accepted and decided; a round fails and the next one decides; crashes.
+pub fn core() -> Vec<Vec<u8>> {
+    let (prevote, precommit, proposal, alarm, body, built, crash) = (0, 1, 2, 5, 7, 8, 10);
+    let decided = |round: u8| {
+        let by = |voter: u8| voter + 4 * round;
+        let block = 5;
+        let votes =
+            (0..3).map(|voter| [prevote, by(voter), block]).chain((0..3).map(|voter| [precommit, by(voter), block]));
+        [vec![[proposal, by(0), 1], [body, 0, block], [built, by(0), 1]], votes.collect()].concat()
+    };
+    let failed = [
+        vec![[alarm, 0, 0]],
+        (0..3).map(|voter| [prevote, voter, 0]).collect(),
+        (0..3).map(|voter| [precommit, voter, 0]).collect(),
+    ];
+    let crashes: Vec<[u8; 3]> = decided(0).into_iter().flat_map(|event| [event, [crash, 0, 0]]).collect();
+    [decided(0), [failed.concat(), decided(1)].concat(), crashes].map(|events| events.concat()).into()
+}

@@ -1,0 +1,358 @@
+//! Who is there, who is ahead, what is fetched of whom, and from when on this node may take part:
+//! the rules of Alive, Synchronise and Blocks. No clock, no I/O; blocks and certificates do not pass
+//! through here, only what the shell found out about them.
+//!
+//! ```text
+//!  sessions ── Connected, Gone ──┐                          ┌─▶ SayAlive, Synchronise, GetBlocks
+//!  messages ── Claim, Standing ──┤    fetching: whom to ask │
+//!              Answer            ├──▶ standing: who matches ├─▶ Accept, DropAccepted, Blame
+//!  commits  ── Committed,Refused ┤                          │
+//!  clock    ── Tick ─────────────┘                          └─▶ VoteFrom, TakePart, SayAgain, Fork
+//! ```
+//!
+//! # What nodes say
+//!
+//! | message | means |
+//! |---|---|
+//! | `Alive` | this node is there and claims to stand at this block; said to all, every [`ALIVE_EVERY`] |
+//! | `Synchronise` | where do you stand? Asked of each peer at start and then every [`SYNCHRONISE_EVERY`] |
+//! | `Standing` | the answer: the head's header and certificate, which prove it |
+//! | `GetBlocks` | you alone: send blocks from here on |
+//! | `Blocks` | the answer |
+//!
+//! A claim proves nothing and leads to one question; only proven standings are acted on.
+//!
+//! # Taking part
+//!
+//! After a start a node neither proposes nor votes until enough others *match*: the genesis' policy
+//! [`Synchronise`] says how many voters, this node among them, must have shown a certified block
+//! that this node's chain has, too. So it does not vote on what the others have long decided.
+//!
+//! # A lost record of votes
+//!
+//! A node that does not know what it signed must not vote in a height where it may have voted. To
+//! vote at height v it had v - 1, so a quorum precommitted v - 1, and its honest members had v - 2.
+//! A quorum of voters *other than this node* has an honest one in common with that quorum, whatever
+//! the liars say. So with M the highest proven standing of such a quorum, v is at most M + 2, and
+//! voting is safe from [`UNSAFE_HEIGHTS`] after M on: the others must decide two blocks without it.
+//! Where they cannot (full consent, or three voters or fewer), it never becomes safe by itself.
+//!
+//! # Forks
+//!
+//! Two certified blocks at one height cannot be while fewer than a third of the voters lie. A proven
+//! standing that this node's chain does not have is told as [`Output::Fork`], for ever: the shell
+//! keeps both certificates and stops voting.
+
+mod fetching;
+mod standing;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use self::fetching::Fetching;
+pub use self::fetching::MOST_BYTES;
+pub use self::standing::{Participation, Synchronise};
+use crate::{
+    types::{Hash, Height, Identity},
+    vote::Voters,
+};
+
+/// How often a node says that it is there.
+pub const ALIVE_EVERY: Duration = Duration::from_millis(500);
+/// How often a [`Input::Tick`] is wanted.
+pub const TICK_EVERY: Duration = Duration::from_millis(250);
+/// How often each peer is asked where it stands, while nothing else is a reason to ask.
+pub const SYNCHRONISE_EVERY: Duration = Duration::from_secs(5);
+/// How soon it is asked again where it did not answer: either may have been lost.
+pub const UNANSWERED: Duration = Duration::from_secs(1);
+/// How soon a peer is asked again where it stands, whatever it claims.
+pub const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// How many heights after the highest proven standing a node without its record may have voted in.
+pub const UNSAFE_HEIGHTS: u64 = 2;
+
+/// A place in a chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    pub height: Height,
+    /// The hash of the block there; of genesis, the network's id.
+    pub block: Hash,
+}
+
+/// What this node knows of its own votes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VoteRecord {
+    /// All of them: it may sign from this height on, and knows what it signed there.
+    Kept(Height),
+    /// It may have voted and not know it.
+    Lost,
+}
+
+/// The chain on this node's disk.
+pub trait Chain {
+    fn holds(&self, place: &Place) -> bool;
+}
+
+/// What a [`Synchroniser`] is set up with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub me: Identity,
+    pub voters: Voters,
+    pub policy: Synchronise,
+    pub record: VoteRecord,
+    pub head: Place,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// A session with this node stands, perhaps in place of an earlier one.
+    Connected(Identity),
+    Gone(Identity),
+    /// This peer says that it stands here.
+    Claim {
+        peer: Identity,
+        place: Place,
+    },
+    /// This peer has shown a certificate for this place, which holds; genesis needs none.
+    Standing {
+        peer: Identity,
+        place: Place,
+    },
+    /// This peer sent so many blocks, in order, from this height on. Nothing of them is checked.
+    Answer {
+        peer: Identity,
+        from: Height,
+        count: u64,
+    },
+    /// Blocks up to here are on disk, by whatever way they came.
+    Committed(Place),
+    /// The next accepted block did not hold. `forked`: its certificate does, but it follows another
+    /// block than this node's head.
+    Refused {
+        forked: bool,
+    },
+    Tick,
+}
+
+/// What the shell must do, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Tell all where this node stands.
+    SayAlive,
+    /// Ask this peer where it stands; with a height, which block it has there.
+    Synchronise { peer: Identity, at: Option<Height> },
+    /// Ask this peer, and nobody else, for blocks from here on, about so many bytes of them.
+    GetBlocks { peer: Identity, from: Height, bytes: usize },
+    /// Commit the blocks of the answer just put in, one after another, after those accepted before.
+    Accept,
+    /// The answer just put in was not asked for: count it.
+    Unasked,
+    /// Forget the blocks that were accepted and are not committed yet.
+    DropAccepted,
+    /// Count this peer's fault; for some time others are asked for blocks before it, or it is not asked.
+    Blame { peer: Identity, fault: Fault },
+    /// The vote record begins anew: nothing below this height may ever be signed.
+    VoteFrom(Height),
+    /// From this height on this node may propose and vote.
+    TakePart(Height),
+    /// A voter's connection has come to stand: what was said in the round under way, it may have
+    /// missed. `healed`: only now are as many voters connected as decide a block.
+    SayAgain { healed: bool },
+    /// This peer's standing is certified, and so is this node's other block of that height.
+    Fork { peer: Identity, place: Place },
+}
+
+/// What a responder did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It did not answer in time: stalled, or too slow.
+    Stalled,
+    /// It showed that it has blocks, and sent none.
+    Empty,
+    /// It sent a block that does not hold.
+    Lied,
+}
+
+impl Fault {
+    /// A stable name for counters.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Stalled => "catch-up-stalled",
+            Self::Empty => "catch-up-empty",
+            Self::Lied => "catch-up-lied",
+        }
+    }
+}
+
+/// One other node, as far as it has told and shown. Kept also while it is not connected: what it
+/// did wrong is not forgotten by its connecting anew.
+#[derive(Debug, Clone, Default)]
+struct Peer {
+    connected: bool,
+    claim: Option<Place>,
+    standing: Option<Place>,
+    /// Its standing, or an earlier one, is a block of this node's chain.
+    matches: bool,
+    asked: Option<Duration>,
+    answered: bool,
+    /// It did not deliver: until then others are asked before it.
+    passed_over_until: Duration,
+    /// Lies since its last blocks that held, and until when nothing is asked of it for the last one.
+    lies: u32,
+    alone_until: Duration,
+}
+
+/// The state, for one node and one life of its process.
+pub struct Synchroniser {
+    settings: Settings,
+    peers: BTreeMap<Identity, Peer>,
+    head: Place,
+    /// The head at the last tick: one behind for a moment is no reason to ask.
+    head_at_tick: Height,
+    alive_said: Option<Duration>,
+    fetching: Fetching,
+    /// Below this nothing may be voted for; `None` while that is not known.
+    vote_from: Option<Height>,
+    taking_part: bool,
+    forked: bool,
+    outputs: Vec<Output>,
+}
+
+impl Synchroniser {
+    pub fn new(settings: Settings) -> Self {
+        let vote_from = match settings.record {
+            VoteRecord::Kept(from) => Some(from),
+            VoteRecord::Lost => None,
+        };
+        Self {
+            head: settings.head,
+            head_at_tick: settings.head.height,
+            settings,
+            peers: BTreeMap::new(),
+            alive_said: None,
+            fetching: Fetching::default(),
+            vote_from,
+            taking_part: false,
+            forked: false,
+            outputs: Vec::new(),
+        }
+    }
+
+    /// Takes one input. `now` is the time since any fixed moment; it never goes back.
+    pub fn step(&mut self, now: Duration, input: Input, chain: &impl Chain) -> Vec<Output> {
+        match input {
+            Input::Connected(peer) => self.on_connected(now, peer),
+            Input::Gone(peer) => self.on_gone(now, &peer),
+            Input::Claim { peer, place } => self.on_claim(now, peer, place, chain),
+            Input::Standing { peer, place } => self.on_standing(now, peer, place, chain),
+            Input::Answer { peer, from, count } => self.on_answer(now, &peer, from, count),
+            Input::Committed(place) => self.on_committed(now, place, chain),
+            Input::Refused { forked } => self.on_refused(now, forked),
+            Input::Tick => self.on_tick(now),
+        }
+        self.decide();
+        std::mem::take(&mut self.outputs)
+    }
+
+    fn on_connected(&mut self, now: Duration, peer: Identity) {
+        if peer == self.settings.me {
+            return;
+        }
+        // Whatever was asked on the connection before is not answered on another.
+        self.fetching.forget(&peer);
+        let before = self.connected_voters();
+        let known = self.peers.entry(peer.clone()).or_default();
+        known.connected = true;
+        known.passed_over_until = Duration::ZERO;
+        if self.settings.voters.get(&peer).is_some() {
+            let quorum = self.settings.voters.quorum();
+            let healed = before < quorum && self.connected_voters() >= quorum;
+            self.outputs.push(Output::SayAgain { healed });
+        }
+        self.ask(now, &peer, None);
+        self.look(now);
+    }
+
+    /// This node among them.
+    fn connected_voters(&self) -> usize {
+        let connected = |name: &Identity| self.peers.get(name).is_some_and(|peer| peer.connected);
+        let voters = self.settings.voters.as_slice().iter().map(|voter| &voter.identity);
+        voters.filter(|name| **name == self.settings.me || connected(name)).count()
+    }
+
+    fn on_gone(&mut self, now: Duration, peer: &Identity) {
+        if let Some(known) = self.peers.get_mut(peer) {
+            known.connected = false;
+            known.claim = None;
+        }
+        self.fetching.forget(peer);
+        self.look(now);
+    }
+
+    fn on_claim(&mut self, now: Duration, peer: Identity, place: Place, chain: &impl Chain) {
+        let other = place.height <= self.head.height && !chain.holds(&place);
+        let Some(known) = self.peers.get_mut(&peer) else { return };
+        known.claim = Some(place);
+        let may_ask = known.may_be_asked(now);
+        if other && may_ask {
+            // It says that its chain is another: it may prove it.
+            self.ask(now, &peer, Some(place.height));
+        } else if place.height > self.head.height.next() {
+            self.look(now);
+        }
+    }
+
+    fn on_tick(&mut self, now: Duration) {
+        if self.alive_said.is_none_or(|said| now >= said + ALIVE_EVERY) {
+            self.alive_said = Some(now);
+            self.outputs.push(Output::SayAlive);
+        }
+        if let Some(peer) = self.fetching.overdue(now) {
+            self.blame(now, &peer, Fault::Stalled);
+        }
+        let due: Vec<_> =
+            self.peers.iter().filter(|(_, peer)| peer.is_due(now)).map(|(name, _)| name.clone()).collect();
+        due.iter().for_each(|peer| self.ask(now, peer, None));
+        if self.head_at_tick == self.head.height {
+            self.look(now);
+            self.ask_those_just_ahead(now);
+        }
+        self.head_at_tick = self.head.height;
+    }
+
+    /// Asks where it stands; the answer will be its proof.
+    fn ask(&mut self, now: Duration, peer: &Identity, at: Option<Height>) {
+        if let Some(known) = self.peers.get_mut(peer) {
+            (known.asked, known.answered) = (Some(now), false);
+            self.outputs.push(Output::Synchronise { peer: peer.clone(), at });
+        }
+    }
+
+    fn blame(&mut self, now: Duration, peer: &Identity, fault: Fault) {
+        if let Some(known) = self.peers.get_mut(peer) {
+            match fault {
+                // A slow network may have done it, too.
+                Fault::Stalled | Fault::Empty => known.passed_over_until = now + fetching::PASS_OVER,
+                Fault::Lied => {
+                    known.alone_until = now + fetching::leave_alone(known.lies);
+                    known.lies = known.lies.saturating_add(1);
+                }
+            }
+        }
+        self.fetching.forget(peer);
+        self.outputs.push(Output::Blame { peer: peer.clone(), fault });
+        self.look(now);
+    }
+}
+
+impl Peer {
+    fn is_due(&self, now: Duration) -> bool {
+        let wait = if self.answered { SYNCHRONISE_EVERY } else { UNANSWERED };
+        self.connected && self.asked.is_none_or(|asked| now >= asked + wait)
+    }
+
+    fn may_be_asked(&self, now: Duration) -> bool {
+        self.connected && self.asked.is_none_or(|asked| now >= asked + ASK_AGAIN)
+    }
+}

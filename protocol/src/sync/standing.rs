@@ -1,0 +1,155 @@
+//! Who has shown what, who matches, and what follows from it: taking part, a safe height to vote
+//! from, forks.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Chain, Output, Place, Synchroniser, UNSAFE_HEIGHTS};
+use crate::types::{Height, Identity};
+
+/// How many voters must have shown a block that this node has, too, before this node takes part
+/// after a start. This node is one of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Synchronise {
+    /// One other; of a network of one voter, none.
+    Any,
+    /// As many as decide a block.
+    #[default]
+    Quorum,
+    /// Every voter.
+    All,
+}
+
+/// Whether a node takes part, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Participation {
+    /// From this height on.
+    TakesPart { from: Height },
+    /// So many other voters match, of so many needed; where it may vote at all, from this height on.
+    Waits { from: Height, matching: usize, needed: usize },
+    /// Its record is lost: so many other voters have shown where they stand, of so many needed. Where
+    /// there are fewer others than that, it never is safe.
+    Abstains { shown: usize, needed: usize, others: usize },
+    /// It has seen a fork.
+    Halted,
+}
+
+impl Synchroniser {
+    pub fn participation(&self) -> Participation {
+        let others = self.other_voters().count();
+        match self.vote_from {
+            _ if self.forked => Participation::Halted,
+            None => {
+                Participation::Abstains { shown: self.shown().count(), needed: self.settings.voters.quorum(), others }
+            }
+            Some(from) if self.taking_part => Participation::TakesPart { from },
+            Some(from) => Participation::Waits { from, matching: self.matching(), needed: self.needed() },
+        }
+    }
+
+    pub(super) fn on_standing(&mut self, now: Duration, peer: Identity, place: Place, chain: &impl Chain) {
+        let Some(known) = self.peers.get_mut(&peer) else { return };
+        known.answered = true;
+        known.standing = known.standing.max(Some(place));
+        self.compare(&peer, place, chain);
+        self.look(now);
+    }
+
+    pub(super) fn on_committed(&mut self, now: Duration, place: Place, chain: &impl Chain) {
+        if place.height <= self.head.height {
+            return;
+        }
+        self.head = place;
+        for peer in self.fetching.committed(place.height) {
+            if let Some(known) = self.peers.get_mut(&peer) {
+                known.lies = 0;
+            }
+        }
+        let reached = |shown: &Place| shown.height <= place.height;
+        let reached: Vec<_> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| !peer.matches)
+            .filter_map(|(name, peer)| Some((name.clone(), peer.standing.filter(reached)?)))
+            .collect();
+        for (peer, shown) in reached {
+            self.compare(&peer, shown, chain);
+        }
+        self.look(now);
+    }
+
+    /// A proven place that this node has reached is a block of its chain, or proof of a fork.
+    fn compare(&mut self, peer: &Identity, place: Place, chain: &impl Chain) {
+        if place.height > self.head.height {
+            return;
+        }
+        if chain.holds(&place) {
+            if let Some(known) = self.peers.get_mut(peer) {
+                known.matches = true;
+            }
+        } else {
+            self.forked = true;
+            self.outputs.push(Output::Fork { peer: peer.clone(), place });
+        }
+    }
+
+    /// Says what has become certain by now, each thing once.
+    pub(super) fn decide(&mut self) {
+        if self.forked {
+            return;
+        }
+        if self.vote_from.is_none()
+            && let Some(from) = self.safe_height()
+        {
+            self.vote_from = Some(from);
+            self.outputs.push(Output::VoteFrom(from));
+        }
+        if !self.taking_part
+            && let Some(from) = self.vote_from
+            && self.enough_match()
+        {
+            self.taking_part = true;
+            self.outputs.push(Output::TakePart(from));
+        }
+    }
+
+    /// The lowest height in which this node, whose record is lost, cannot have voted.
+    fn safe_height(&self) -> Option<Height> {
+        if self.shown().count() < self.settings.voters.quorum() {
+            return None;
+        }
+        let highest = self.shown().max()?.max(self.head.height);
+        Some(Height::new(highest.get().saturating_add(UNSAFE_HEIGHTS)).next())
+    }
+
+    fn enough_match(&self) -> bool {
+        self.matching() >= self.needed()
+    }
+
+    /// How many other voters must match.
+    fn needed(&self) -> usize {
+        let (voters, others) = (&self.settings.voters, self.other_voters().count());
+        match self.settings.policy {
+            Synchronise::Any => others.min(1),
+            Synchronise::Quorum => voters.quorum() - (voters.as_slice().len() - others),
+            Synchronise::All => others,
+        }
+    }
+
+    fn matching(&self) -> usize {
+        self.other_voters().filter(|peer| peer.is_some_and(|peer| peer.matches)).count()
+    }
+
+    /// How high the other voters have shown to stand.
+    fn shown(&self) -> impl Iterator<Item = Height> {
+        self.other_voters().filter_map(|peer| Some(peer?.standing?.height))
+    }
+
+    /// What is known of each voter but this node, if anything is.
+    fn other_voters(&self) -> impl Iterator<Item = Option<&super::Peer>> {
+        let others = self.settings.voters.as_slice().iter().filter(|voter| voter.identity != self.settings.me);
+        others.map(|voter| self.peers.get(&voter.identity))
+    }
+}

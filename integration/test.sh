@@ -25,6 +25,9 @@ check_shell() { shell_scripts | xargs -0 shellcheck --external-sources; }
 test_tools() {
     local tools=()
     command -v shellcheck >/dev/null || tools+=(shellcheck)
+    # Namespaces with links between them, and clocks that jump: what integration/tests/faults needs.
+    command -v ip >/dev/null || tools+=(iproute2)
+    command -v faketime >/dev/null || tools+=(faketime)
     python3 -c 'import ensurepip' 2>/dev/null || tools+=(python3-venv)
     [ "${#tools[@]}" -eq 0 ] || install_packages "${tools[@]}"
     ensure_build_tools

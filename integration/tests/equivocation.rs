@@ -33,9 +33,11 @@ use serde_json::{Value, json};
 /// The node in the test's hands: it dials all others, whose names are greater.
 const LIAR: usize = 0;
 const HONEST: [usize; 3] = [1, 2, 3];
-/// From the first lie until all know of it: turns of 2 s, of whom one is the liar's own, and heights in
-/// which the liar should propose and does not.
-const BOUND: Duration = Duration::from_secs(20);
+/// So many lies are to be recorded before it stops.
+const LIES: usize = 3;
+/// From the first until all know of the last: each takes up to three turns of 2 s, of which one may be
+/// the liar's own, and heights in which the liar should propose and does not.
+const BOUND: Duration = Duration::from_secs(30);
 const REFUSED: &str = "minidlt_messages_refused_total";
 
 /// The liar's end of its connection with one node.
@@ -131,10 +133,12 @@ fn who_votes_twice_is_on_the_ledger_and_the_others_commit_on() {
     let load = submit.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("submit starts");
 
     let since = Instant::now();
+    until("a lie is on the ledger", || !listed(&cluster, HONEST[0]).is_empty());
+    println!("one recorded after {:?}", since.elapsed());
     for i in HONEST {
-        until("the lie is on the ledger", || recorded(&cluster, i) != json!([]));
+        until("the lies are on the ledger", || listed(&cluster, i).len() >= LIES);
     }
-    println!("recorded by all after {:?}", since.elapsed());
+    println!("{LIES} recorded by all after {:?}", since.elapsed());
     assert!(since.elapsed() < BOUND, "{:?}", since.elapsed());
     lying.store(false, Ordering::Relaxed);
     let output = load.wait_with_output().expect("submit ends");
@@ -142,13 +146,13 @@ fn who_votes_twice_is_on_the_ledger_and_the_others_commit_on() {
     assert!(output.status.success() && text.contains("500 committed, 0 rejected, 0 dumped"), "{text}");
     cluster.wait_agreed();
 
-    let evidence = recorded(&cluster, HONEST[0]);
-    let first = &evidence[0];
+    // Of a later lie a node may still be waiting for its turn; the first is the first for good.
+    let first = &recorded(&cluster, HONEST[0])[0];
     assert_eq!(first["voter"], json!({"name": "node0", "organisation": "Org01"}));
     assert_eq!((&first["kind"], &first["round"].is_u64()), (&json!("prevote"), &true));
     let id = first["transaction"].as_str().expect("an id").to_owned();
     for i in HONEST {
-        assert_eq!(recorded(&cluster, i), evidence, "node {i}");
+        assert_eq!(recorded(&cluster, i)[0], *first, "node {i}");
         let counts = cluster.samples(i, &[REFUSED]).since(&Samples::parse("", &[]));
         assert!(counts.contains_key(&counted(REFUSED, "equivocation")), "node {i} counted it: {counts:?}");
         let transaction = &cluster.get(i, &format!("/v1/transactions/{id}"));
@@ -158,14 +162,15 @@ fn who_votes_twice_is_on_the_ledger_and_the_others_commit_on() {
         let author = transaction["transaction"]["author"]["name"].as_str().expect("an author");
         assert!(["node1", "node2", "node3"].contains(&author), "{author}");
         // One report of each lie has an effect, and few others come.
+        let before = listed(&cluster, i);
         let (all, effective) = reports(&cluster, i);
-        let listed: BTreeSet<String> = evidence.as_array().expect("a list").iter().map(id_of).collect();
-        assert_eq!(effective, listed);
-        assert!(all.len() <= HONEST.len() * effective.len(), "{} reports of {} lies", all.len(), effective.len());
+        assert!(before.is_subset(&effective) && effective.is_subset(&listed(&cluster, i)), "{effective:?}");
+        println!("node {i}: {} reports of {} lies", all.len(), effective.len());
+        assert!(all.len() <= HONEST.len() * effective.len(), "{all:?}, {effective:?}");
     }
 
     anybody_may_report_and_prove_it(&cluster, first, &id);
-    the_liars_own_node_reads_the_same(&mut cluster, &evidence);
+    the_liars_own_node_reads_the_same(&mut cluster);
     for i in 0..4 {
         assert_eq!(cluster.stop_node(i), 0, "a clean end");
         let verified = run(Command::new(binary()).arg("verify").arg(cluster.node(i)));
@@ -174,8 +179,11 @@ fn who_votes_twice_is_on_the_ledger_and_the_others_commit_on() {
     lies.into_iter().for_each(|lies| lies.join().expect("the liar had no trouble"));
 }
 
-fn id_of(entry: &Value) -> String {
-    entry["transaction"].as_str().expect("an id").to_owned()
+/// The transactions that a node's status names.
+fn listed(cluster: &Cluster, node: usize) -> BTreeSet<String> {
+    let entries = recorded(cluster, node);
+    let id = |entry: &Value| entry["transaction"].as_str().expect("an id").to_owned();
+    entries.as_array().expect("a list").iter().map(id).collect()
 }
 
 fn anybody_may_report_and_prove_it(cluster: &Cluster, recorded: &Value, id: &str) {
@@ -213,9 +221,11 @@ fn anybody_may_report_and_prove_it(cluster: &Cluster, recorded: &Value, id: &str
 }
 
 /// It fetches the blocks and comes to the same list, its own name in it.
-fn the_liars_own_node_reads_the_same(cluster: &mut Cluster, evidence: &Value) {
+fn the_liars_own_node_reads_the_same(cluster: &mut Cluster) {
     cluster.start_node(LIAR);
     cluster.wait_ready(LIAR);
-    cluster.wait_agreed();
-    assert_eq!(recorded(cluster, LIAR), *evidence);
+    until("it has the others' list", || {
+        let theirs = recorded(cluster, HONEST[0]);
+        theirs != json!([]) && recorded(cluster, LIAR) == theirs
+    });
 }

@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use minidlt_integration::{Cluster, Mode, Plan, program, run, until};
+use minidlt_integration::{Cluster, Mode, Plan, figures, program, run, until};
 use serde_json::Value;
 
 use crate::{
@@ -34,6 +34,7 @@ fn a_node_restored_from_an_old_copy_catches_up() {
     until("it votes", || run.cluster.get(VICTIM, "/v1/status")["voting"]["state"] == "voting");
     let probe = run.prepare();
     run.measure(probe, "restored");
+    figures::count("backups_restored", 1);
     run.check(BOUND);
 }
 

@@ -84,14 +84,14 @@ impl Flood {
         let thread = thread::spawn(move || {
             let (mut held, mut made) = (VecDeque::new(), 0);
             while !until.load(Ordering::Relaxed) {
-                // Nobody answers where nobody accepts any more.
-                held.extend(connect(made, ports[made / SOURCES % ports.len()]));
+                let connection = connect(made, ports[made / SOURCES % ports.len()]);
                 made += 1;
-                if held.len() > CONNECTIONS {
+                if connection.is_none() || held.len() == CONNECTIONS {
                     held.pop_front();
                     // All of them anew within a second or so: faster than the node gives them up.
                     sleep(Duration::from_millis(1));
                 }
+                held.extend(connection);
             }
             made
         });

@@ -40,17 +40,17 @@ pub fn check(cluster: &mut Cluster, memory: &Memory) -> Verdict {
     let chains: Vec<Vec<Value>> = (0..cluster.size()).map(|i| cluster.chain(i)).collect();
     let mut verdict = compare(&chains, memory);
     find_accused(cluster, &mut verdict);
+    figures::count("blocks_compared", verdict.blocks);
+    figures::count("acknowledged_checked", verdict.acknowledged);
+    figures::count("lost", verdict.lost.len());
+    figures::count("duplicated", verdict.duplicated.len());
+    figures::count("forks", verdict.forks.len());
     let faults: Vec<&String> = verdict.faults().collect();
     assert!(faults.is_empty(), "{} faults: {faults:#?}", faults.len());
     for i in 0..cluster.size() {
         assert_eq!(cluster.stop_node(i), 0, "node {i} ends cleanly");
         run(program(&[]).arg("verify").arg(cluster.node(i)));
     }
-    figures::count("blocks_compared", verdict.blocks);
-    figures::count("acknowledged_checked", verdict.acknowledged);
-    figures::count("lost", verdict.lost.len());
-    figures::count("duplicated", verdict.duplicated.len());
-    figures::count("forks", verdict.forks.len());
     verdict
 }
 
@@ -159,3 +159,6 @@ fn find_lost(node: usize, places: &BTreeMap<String, Vec<Place>>, memory: &Memory
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -54,7 +54,7 @@ impl Actor for Desk {
 
 impl Handler<Submit> for Desk {
     type Result = MessageResult<Submit>;
-    fn handle(&mut self, Submit(transactions): Submit, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, Submit { transactions, .. }: Submit, _: &mut Self::Context) -> Self::Result {
         let answer = |bytes: TransactionBytes| {
             let parsed = Transaction::parse(bytes.clone(), &self.network).unwrap();
             self.submitted.send(bytes).unwrap();

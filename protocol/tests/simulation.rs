@@ -21,7 +21,7 @@ use simulation::{
     world::{Block, NETWORK, Report, identity, key, run},
 };
 
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 2_000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())

@@ -51,7 +51,7 @@ work="$built/work"
 build() {
     say "building the targets"
     (cd "$integration/fuzz" &&
-        CARGO_TARGET_DIR="$built" RUSTFLAGS="${FLAGS[*]}" cargo build --quiet --release --locked --target "$triple")
+        CARGO_TARGET_DIR="$built" RUSTFLAGS="${FLAGS[*]}" cargo build --quiet --release --target "$triple")
 }
 
 write_seeds() {
@@ -86,7 +86,7 @@ keep_best() {
     "$(program "$target")" -set_cover_merge=1 -max_len="$MAX_KEPT_BYTES" "$merged" "$kept" "$work/corpus/$target" \
         >"$work/$target.merge.log" 2>&1
     find "$kept" -type f -delete
-    find "$merged" -type f -printf '%C@ %p\n' | sort -n | head -n "$MAX_KEPT_FILES" | cut -d' ' -f2- |
+    find "$merged" -type f -printf '%C@ %p\n' | sort -n | sed -n "1,${MAX_KEPT_FILES}p" | cut -d' ' -f2- |
         xargs -r cp -t "$kept"
     printf '%-12s %s inputs, %s bytes\n' "$target" "$(find "$kept" -type f | wc -l)" \
         "$(find "$kept" -type f -printf '%s\n' | awk '{ sum += $1 } END { print sum + 0 }')"

@@ -17,6 +17,7 @@ pub mod messages;
 pub mod metrics;
 mod post;
 pub mod progress;
+pub mod reporter;
 pub mod session;
 pub mod shares;
 pub mod signer;

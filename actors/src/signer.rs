@@ -22,6 +22,7 @@ use minidlt_protocol::{
     crypto::{SecretKey, Signature},
     message::{Content, Message, Recipient},
     sync::VoteRecord,
+    transaction::{Body, Operation, SignedTransaction},
     types::{Hash, Height, Identity, Round},
     vote::{Phase, Proposal, SignedProposal, SignedVote, Vote},
 };
@@ -31,7 +32,7 @@ use crate::{
     journal::{Journal, JournalError, Record},
     messages::{
         network::Outgoing,
-        signer::{Entries, Publish, ReadLog, SignProposal, SignVote, Stamp, StampOne, VoteFrom},
+        signer::{Entries, Publish, ReadLog, SignEvidence, SignProposal, SignVote, Stamp, StampOne, VoteFrom},
     },
     post::post_blocking,
 };
@@ -215,6 +216,17 @@ impl Handler<SignProposal> for Signer {
 
     fn handle(&mut self, SignProposal { before, proposal }: SignProposal, _: &mut Self::Context) -> Self::Result {
         if self.keep(before) { self.sign_proposal(proposal) } else { None }
+    }
+}
+
+impl Handler<SignEvidence> for Signer {
+    type Result = MessageResult<SignEvidence>;
+
+    fn handle(&mut self, request: SignEvidence, _: &mut Self::Context) -> Self::Result {
+        let SignEvidence { evidence, created, expires } = request;
+        let (network, author, operation) = (self.network, self.me.clone(), Operation::Evidence(evidence.into()));
+        let body = Body { network, author, created, expires, nonce: 0, operation };
+        MessageResult(SignedTransaction::sign(&body, &self.key))
     }
 }
 

@@ -38,6 +38,7 @@ use crate::{
         store::Flush,
     },
     metrics::Metrics,
+    reporter::{self, Reporter},
     signer::Signer,
     store::{self, Store},
     sync::{self, Sync},
@@ -145,6 +146,14 @@ pub async fn start(settings: Settings, vote_from: Option<Height>) -> Result<Runn
     let mempool = Mempool::new(me.clone(), Pool::new(limits.mempool), mempool_links, metrics.clone());
     let mempool = Mempool::start_in_arbiter(&mempool_arbiter.handle(), |_| mempool);
 
+    let reporter_links = reporter::Links {
+        signer: signer.clone().recipient(),
+        mempool: mempool.clone().recipient(),
+        reader: reader.clone(),
+    };
+    let reporter = Reporter::new(me.clone(), registry.voters(), reporter_links);
+    let reporter = Reporter::start_in_arbiter(&mempool_arbiter.handle(), |_| reporter);
+
     let log = signer.send(ReadLog(reader.head().height.next())).await?;
     let consensus_links = consensus::Links {
         pick: mempool.clone().recipient(),
@@ -152,6 +161,7 @@ pub async fn start(settings: Settings, vote_from: Option<Height>) -> Result<Runn
         hold: mempool.clone().recipient(),
         mempool: mempool.clone().recipient(),
         store: store.clone().recipient(),
+        reporter: reporter.recipient(),
         reader: reader.clone(),
     };
     let signer_links = SignerLinks {

@@ -37,6 +37,8 @@ pub const MAX_VOTERS: usize = 100;
 pub const MAX_POLICIES: usize = 1_000;
 /// Deepest nesting of a policy, a single leaf being 1.
 pub const MAX_POLICY_DEPTH: usize = 8;
+/// Most pieces of evidence that the state keeps of one voter; the first that came.
+pub const EVIDENCE_A_VOTER: usize = 16;
 /// Most bytes of a genesis file.
 pub const MAX_GENESIS_BYTES: usize = 16 << 20;
 

@@ -78,6 +78,10 @@ impl Node {
     pub fn identity(&self) -> Identity {
         Identity::new(self.name.clone(), self.organisation.clone())
     }
+
+    pub fn votes(&self) -> bool {
+        self.roles.contains(&NodeRole::Orderer)
+    }
 }
 
 /// A user.
@@ -174,9 +178,14 @@ impl Registry {
         self.active_node(identity).map(|node| node.public_key).or_else(user)
     }
 
+    /// The key of a node that votes.
+    pub fn voter_key(&self, identity: &Identity) -> Option<PublicKey> {
+        self.active_node(identity).filter(|node| node.votes()).map(|node| node.public_key)
+    }
+
     /// The nodes that vote.
     pub fn voters(&self) -> Voters {
-        let voters = self.nodes.values().filter(|node| node.roles.contains(&NodeRole::Orderer));
+        let voters = self.nodes.values().filter(|node| node.votes());
         let voters = voters.map(|node| Voter { identity: node.identity(), key: node.public_key });
         Voters::new(self.mode, voters.collect())
     }

@@ -2,9 +2,10 @@
 //! whose root the next header carries.
 //!
 //! Keys are readable: `network`, `organisation/Org01`, `node/node0@Org01`, `user/admin@Org01`,
-//! `policy/orderers`; values are CBOR. The tree and its proofs are crate `jmt`'s with SHA-256, so
+//! `policy/orderers`, `evidence/node3@Org04`; values are CBOR. The tree and its proofs are crate `jmt`'s with SHA-256, so
 //! any ICS-23 verifier reads the proofs. A new version is written only by a block that changes
-//! something, so blocks of plain records cost the tree nothing.
+//! something, and the state is read only for what hangs on it, so blocks of plain records cost the
+//! tree nothing.
 
 use std::collections::BTreeMap;
 
@@ -19,10 +20,11 @@ use thiserror::Error;
 use crate::{
     block::Head,
     codec,
+    evidence::{self, Accusation, Recorded},
     genesis::Genesis,
     merkle,
-    transaction::Transaction,
-    types::{Hash, Height},
+    transaction::{Effect, Transaction},
+    types::{Hash, Height, Identity},
 };
 
 /// What came of a committed transaction.
@@ -65,19 +67,64 @@ pub struct Execution {
     pub writes: Writes,
 }
 
-/// Executes the transactions of a block that has been checked, in order.
-pub fn execute<'a>(transactions: impl Iterator<Item = &'a Transaction> + Clone) -> Execution {
+/// Executes the transactions of a checked block that follows `head`, in order. `reader` is of the
+/// state at `head`.
+pub fn execute<'a>(
+    reader: &impl StateReader,
+    head: &Head,
+    transactions: impl Iterator<Item = &'a Transaction> + Clone,
+) -> Result<Execution, StateError> {
     let count = transactions.clone().count() as u64;
-    let (outcomes, leaves): (Vec<_>, Vec<_>) = transactions
-        .zip(0..)
-        .map(|(transaction, position)| {
-            // A record has no effect on the state; being in the block is its effect.
-            let outcome = Outcome::Ok;
-            let leaf = ResultLeaf { transaction: transaction.id, position, count, outcome: outcome.clone() };
-            (outcome, leaf.hash())
-        })
-        .unzip();
-    Execution { outcomes, results_root: merkle::root(&leaves), writes: Writes::new() }
+    let mut state = Unfinished { reader, version: head.state_version, writes: Writes::new() };
+    let (mut outcomes, mut leaves) = (Vec::new(), Vec::new());
+    for (transaction, position) in transactions.zip(0..) {
+        let outcome = match &transaction.effect {
+            // Being in the block is its effect.
+            Effect::Records(_) => Outcome::Ok,
+            Effect::Evidence(accusation) => state.record(accusation, head.height.next(), transaction.id)?,
+        };
+        leaves.push(ResultLeaf { transaction: transaction.id, position, count, outcome: outcome.clone() }.hash());
+        outcomes.push(outcome);
+    }
+    Ok(Execution { outcomes, results_root: merkle::root(&leaves), writes: state.writes })
+}
+
+/// The state amid a block: what was there before, and what its transactions have written.
+struct Unfinished<'a, R> {
+    reader: &'a R,
+    version: u64,
+    writes: Writes,
+}
+
+impl<R: StateReader> Unfinished<'_, R> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        match self.writes.get(key) {
+            Some(written) => Ok(written.clone()),
+            None => value(self.reader, self.version, key),
+        }
+    }
+
+    fn record(&mut self, accusation: &Accusation, block: Height, transaction: Hash) -> Result<Outcome, StateError> {
+        let key = evidence::state_key(&accusation.subject.voter);
+        let mut known = read_recorded(&key, self.get(&key)?)?;
+        if let Err(reason) = accusation.may_be_recorded(&known, block) {
+            return Ok(Outcome::Failed { reason: reason.to_string() });
+        }
+        known.push(accusation.entry(transaction));
+        self.writes.insert(key, Some(codec::encode(&known)));
+        Ok(Outcome::Ok)
+    }
+}
+
+/// What is recorded of a voter in the state of this version, the oldest first.
+pub fn recorded(reader: &impl StateReader, version: u64, voter: &Identity) -> Result<Vec<Recorded>, StateError> {
+    let key = evidence::state_key(voter);
+    read_recorded(&key, value(reader, version, &key)?)
+}
+
+fn read_recorded(key: &[u8], value: Option<Vec<u8>>) -> Result<Vec<Recorded>, StateError> {
+    let known = value.map(|value| evidence::decode(&value)).transpose();
+    Ok(known.map_err(|error| StateError(format!("{}: {error}", key.escape_ascii())))?.unwrap_or_default())
 }
 
 /// The state entries that genesis makes.
@@ -119,6 +166,19 @@ pub trait StateReader {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StateError>;
     /// The entry with the greatest key that is not above `key`.
     fn floor(&self, table: Table, key: &[u8]) -> Result<Option<Entry>, StateError>;
+}
+
+/// The state before genesis: nothing.
+pub struct Empty;
+
+impl StateReader for Empty {
+    fn get(&self, _: Table, _: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        Ok(None)
+    }
+
+    fn floor(&self, _: Table, _: &[u8]) -> Result<Option<Entry>, StateError> {
+        Ok(None)
+    }
 }
 
 /// The state could not be read, or does not hold together.
@@ -167,16 +227,7 @@ pub fn update(reader: &impl StateReader, version: u64, writes: &Writes) -> Resul
 
 /// The head of a chain that has only genesis, and what the store must write for it.
 pub fn genesis_head(genesis: &Genesis) -> Result<(Head, StateUpdate), StateError> {
-    struct Nothing;
-    impl StateReader for Nothing {
-        fn get(&self, _: Table, _: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
-            Ok(None)
-        }
-        fn floor(&self, _: Table, _: &[u8]) -> Result<Option<Entry>, StateError> {
-            Ok(None)
-        }
-    }
-    let update = update(&Nothing, 0, &genesis_writes(genesis))?;
+    let update = update(&Empty, 0, &genesis_writes(genesis))?;
     let head = Head {
         height: Height::GENESIS,
         hash: genesis.id(),
@@ -187,6 +238,12 @@ pub fn genesis_head(genesis: &Genesis) -> Result<(Head, StateUpdate), StateError
         transactions: 0,
     };
     Ok((head, update))
+}
+
+/// A value of the state, in a look that does not walk the tree.
+fn value(reader: &impl StateReader, version: u64, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+    let found = Tree(reader).get_value_option(version, KeyHash::with::<Sha256>(key));
+    found.map_err(|error| StateError(format!("version {version}: {error:#}")))
 }
 
 /// A value of the state and its ICS-23 proof, protobuf-encoded; of absence where there is none.

@@ -10,6 +10,9 @@
 //! | [`Transaction::check_time`] | the time | on arrival, and against a block's `created` |
 //! | [`Transaction::authorise`] | the registry | on arrival, and in every block |
 //! | [`Transaction::verify`] | the registry | once a node, on arrival |
+//!
+//! Users author transactions, each operation by its role. Evidence needs none, so that anybody can
+//! submit it; it alone may have a node for its author, since nodes report what they saw.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -20,6 +23,7 @@ use thiserror::Error;
 use crate::{
     codec::{self, CodecError, Profile},
     crypto::{CryptoError, Domain, PublicKey, SecretKey, Signature, digest},
+    evidence::{Accusation, Evidence, EvidenceError},
     limits::{
         CLOCK_WINDOW_MILLIS, MAX_BULK_TRANSACTION_BYTES, MAX_ENDORSEMENTS, MAX_LIFETIME_MILLIS, MAX_RECORDS,
         MAX_TRANSACTION_BYTES,
@@ -51,15 +55,8 @@ pub struct Body {
 pub enum Operation {
     /// Keeps one or many records.
     Record { contents: Vec<Content> },
-}
-
-impl Operation {
-    /// The role an author needs for it.
-    pub fn required_role(&self) -> Role {
-        match self {
-            Self::Record { .. } => Role::Submitter,
-        }
-    }
+    /// Shows that a voter contradicted itself.
+    Evidence(Box<Evidence>),
 }
 
 /// One record: anything JSON can say, as CBOR within a byte string, so that nodes need not take it
@@ -181,10 +178,14 @@ pub enum Refusal {
     GatewayNotPermitted { author: Identity, gateway: Identity, allowed: String },
     #[error("{author} has not the role '{role}' that this operation needs")]
     NotPermitted { author: Identity, role: Role },
+    #[error("{0} is a node, which authors nothing but evidence; let a user submit this")]
+    NodeAuthor(Identity),
     #[error("the author's signature does not hold: {0}")]
     BadSignature(CryptoError),
     #[error("the endorsement of {endorser} does not hold: {reason}")]
     BadEndorsement { endorser: Identity, reason: String },
+    #[error("the evidence proves nothing: {0}")]
+    BadEvidence(#[from] EvidenceError),
     #[error("the transaction is already committed")]
     AlreadyCommitted,
     #[error("the transaction is already waiting")]
@@ -207,9 +208,11 @@ impl Refusal {
             Self::UnknownAuthor(_) => "unknown-author",
             Self::GatewayNotPermitted { .. } => "gateway-not-permitted",
             Self::NotPermitted { .. } => "role-missing",
+            Self::NodeAuthor(_) => "node-author",
             Self::BadSignature(CryptoError::HighS) => "high-s-signature",
             Self::BadSignature(_) => "bad-signature",
             Self::BadEndorsement { .. } => "bad-endorsement",
+            Self::BadEvidence(_) => "bad-evidence",
             Self::AlreadyCommitted => "already-committed",
             Self::AlreadyPending => "already-pending",
             Self::MempoolFull(_) => "mempool-full",
@@ -223,6 +226,32 @@ impl Refusal {
     }
 }
 
+/// What a transaction does, in the form that checks and execution need.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Keeps so many records.
+    Records(usize),
+    Evidence(Box<Accusation>),
+}
+
+impl Effect {
+    /// Checks the operation's form. `size` is that of the whole transaction.
+    fn of(operation: &Operation, size: usize, network: &Hash) -> Result<Self, Refusal> {
+        match operation {
+            Operation::Record { contents } => check_contents(contents, size).map(|()| Self::Records(contents.len())),
+            Operation::Evidence(evidence) => Ok(Self::Evidence(Box::new(evidence.accuse(network)?))),
+        }
+    }
+
+    /// The role that a user needs for it, if any. What needs none, nodes may author too.
+    pub fn required_role(&self) -> Option<Role> {
+        match self {
+            Self::Records(_) => Some(Role::Submitter),
+            Self::Evidence(_) => None,
+        }
+    }
+}
+
 /// A well-formed transaction of this network. Its signature is not yet checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transaction {
@@ -232,9 +261,7 @@ pub struct Transaction {
     pub author: Identity,
     pub created: Timestamp,
     pub expires: Timestamp,
-    pub required_role: Role,
-    /// How many records it holds.
-    pub records: usize,
+    pub effect: Effect,
     pub signature: Signature,
     pub endorsements: Vec<Endorsement>,
     pub bytes: TransactionBytes,
@@ -254,13 +281,10 @@ impl Transaction {
             let limit = MAX_LIFETIME_MILLIS / 3_600_000;
             return Err(Refusal::Malformed(format!("it lives longer than {limit} hours")));
         }
-        let Operation::Record { contents } = &body.operation;
-        check_contents(contents, bytes.as_slice().len())?;
         Ok(Self {
             id: id_of(network, &signed.body),
             leaf: merkle::leaf_hash(bytes.as_slice()),
-            required_role: body.operation.required_role(),
-            records: contents.len(),
+            effect: Effect::of(&body.operation, bytes.as_slice().len(), network)?,
             author: body.author,
             created: body.created,
             expires: body.expires,
@@ -281,11 +305,18 @@ impl Transaction {
         Ok(())
     }
 
-    /// Checks the author's standing. `gateway` is the node it was submitted to, known only there.
+    /// Checks the standing of the author, and of the accused. `gateway` is the node it was submitted
+    /// to, known only there.
     pub fn authorise(&self, registry: &Registry, gateway: Option<&Identity>) -> Result<(), Refusal> {
-        let user = registry.active_user(&self.author).ok_or_else(|| Refusal::UnknownAuthor(self.author.clone()))?;
-        if !user.roles.contains(&self.required_role) {
-            return Err(Refusal::NotPermitted { author: self.author.clone(), role: self.required_role });
+        if let Effect::Evidence(accusation) = &self.effect {
+            accusation.voter_key(registry)?;
+        }
+        let Some(user) = registry.active_user(&self.author) else {
+            // A node is its own gateway.
+            return self.author_key(registry).map(|_| ());
+        };
+        if let Some(role) = self.effect.required_role().filter(|role| !user.roles.contains(role)) {
+            return Err(Refusal::NotPermitted { author: self.author.clone(), role });
         }
         match gateway {
             Some(gateway) if !user.gateways.contains(gateway) => Err(Refusal::GatewayNotPermitted {
@@ -297,16 +328,44 @@ impl Transaction {
         }
     }
 
-    /// Checks the signatures; the one way to a `Verified<Transaction>`.
+    /// The key of the author: a user or, where no role is needed, a node.
+    fn author_key(&self, registry: &Registry) -> Result<PublicKey, Refusal> {
+        if let Some(user) = registry.active_user(&self.author) {
+            return Ok(user.public_key);
+        }
+        match registry.active_node(&self.author) {
+            None => Err(Refusal::UnknownAuthor(self.author.clone())),
+            Some(_) if self.effect.required_role().is_some() => Err(Refusal::NodeAuthor(self.author.clone())),
+            Some(node) => Ok(node.public_key),
+        }
+    }
+
+    /// Checks the signatures that stand in its operation.
+    pub fn verify_effect(&self, registry: &Registry) -> Result<(), Refusal> {
+        match &self.effect {
+            Effect::Records(_) => Ok(()),
+            Effect::Evidence(accusation) => Ok(accusation.verify(registry)?),
+        }
+    }
+
+    /// Checks all signatures; the one way to a `Verified<Transaction>`.
     pub fn verify(self, registry: &Registry) -> Result<Verified<Self>, Refusal> {
-        let author = registry.active_user(&self.author).ok_or_else(|| Refusal::UnknownAuthor(self.author.clone()))?;
-        author.public_key.verify(&self.id, &self.signature).map_err(Refusal::BadSignature)?;
+        self.author_key(registry)?.verify(&self.id, &self.signature).map_err(Refusal::BadSignature)?;
+        self.verify_effect(registry)?;
         for Endorsement { endorser, signature } in &self.endorsements {
             let bad = |reason: String| Refusal::BadEndorsement { endorser: endorser.clone(), reason };
             let key: PublicKey = registry.key_of(endorser).ok_or_else(|| bad("not enrolled".into()))?;
             key.verify(&self.id, signature).map_err(|reason| bad(reason.to_string()))?;
         }
         Ok(Verified::vouch(self))
+    }
+
+    /// How many records it holds.
+    pub fn records(&self) -> usize {
+        match self.effect {
+            Effect::Records(count) => count,
+            Effect::Evidence(_) => 0,
+        }
     }
 
     /// How many bytes it counts for.

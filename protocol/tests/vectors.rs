@@ -17,6 +17,7 @@ use minidlt_protocol::{
         BodyEntry, LogEntry, PolkaCertificate, RoundCertificate, RoundReason, RoundVote, Timer, TimerKind, Wire,
     },
     crypto::{Domain, digest},
+    evidence::{Evidence, state_key},
     merkle,
     message::{Alive, ConsensusContent, Content, Message, PoolContent, Recipient, SyncContent},
     receipt::CertifiedHeader,
@@ -28,7 +29,7 @@ use minidlt_protocol::{
 use serde::Serialize;
 use serde_json::json;
 
-use common::{ADMIN, BROKER, MemoryState, NOW, Network, TRADER, identity, key, node, node_key};
+use common::{ADMIN, AUDITOR, BROKER, MemoryState, NOW, Network, TRADER, Unreadable, identity, key, node, node_key};
 
 /// Names to hexadecimal bytes, or to text where the format is text.
 #[derive(Default)]
@@ -55,6 +56,7 @@ fn the_formats_are_as_pinned() {
     transactions(&mut vectors);
     blocks(&mut vectors);
     agreement(&mut vectors);
+    evidence(&mut vectors);
     messages(&mut vectors);
     state_and_proofs(&mut vectors);
 
@@ -122,7 +124,7 @@ fn blocks(vectors: &mut Vectors) {
     vectors.encoded("certified block", &chain[0]);
     vectors.encoded("compact block", &CompactBlock { header: block.header.clone(), leaves: block.leaves() });
     let parsed = block.parse(&network.id).expect("it parses");
-    let execution = state::execute(parsed.iter());
+    let execution = state::execute(&Unreadable, &network.head, parsed.iter()).expect("it executes");
     vectors.text("results root", execution.results_root.to_string());
     let ok = ResultLeaf { transaction: parsed[1].id, position: 1, count: 3, outcome: Outcome::Ok };
     vectors.encoded("result leaf, ok", &ok);
@@ -176,6 +178,34 @@ fn agreement(vectors: &mut Vectors) {
     ] {
         vectors.encoded(&format!("log, timeout, {name}"), &LogEntry::Timeout(Timer { height, round, kind }));
     }
+}
+
+fn evidence(vectors: &mut Vectors) {
+    let network = Network::bft();
+    let precommit = |block| network.vote(3, Phase::Precommit, 1, block);
+    let precommits = Evidence::Votes { first: precommit(Some(1)), second: precommit(Some(2)) };
+    let proposals = Evidence::Proposals { first: network.proposal(3, 1, 1), second: network.proposal(3, 1, 2) };
+    let by_node = ("node1@Org02", 2);
+    let given = [
+        ("prevotes", network.accusing(by_node, 0, network.lie(3, 1))),
+        ("precommits", network.accusing(AUDITOR, 0, precommits)),
+        ("proposals", network.accusing(AUDITOR, 0, proposals)),
+        ("known already", network.accusing(AUDITOR, 0, network.lie(3, 1))),
+        ("ahead", network.accusing(AUDITOR, 0, network.lie(3, 2))),
+    ];
+    for (name, signed) in &given[..3] {
+        vectors.encoded(&format!("evidence, {name}"), signed);
+    }
+    let list: Vec<_> = given.iter().map(|(_, signed)| network.shared(signed)).collect();
+    let mut ledger = network.ledger();
+    let execution = ledger.take(&network, &network.chain(&[list])[0]);
+    for ((name, _), outcome) in given.iter().zip(&execution.outcomes) {
+        vectors.encoded(&format!("evidence, {name}, outcome"), outcome);
+    }
+    vectors.text("evidence, results root", execution.results_root.to_string());
+    let recorded = execution.writes[&state_key(&node(3))].clone();
+    vectors.bytes("evidence, state, evidence/node3@Org04", recorded.expect("nothing is removed"));
+    vectors.text("evidence, state root", ledger.head.state_root.to_string());
 }
 
 fn messages(vectors: &mut Vectors) {

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use minidlt_protocol::{
     block::{Block, Head},
+    evidence::Recorded,
     receipt::Receipt,
     transaction::TransactionBytes,
-    types::{Hash, Height},
+    types::{Hash, Height, Identity},
     vote::Certificate,
 };
 use tokio::sync::watch;
@@ -27,6 +28,8 @@ pub trait Ledger: Send + Sync + 'static {
     fn receipt(&self, id: &Hash) -> Result<Option<Receipt>, ReadError>;
     /// Copies the ledger as of now into a directory that is not there yet.
     fn backup(&self, directory: &Path) -> Result<(), ReadError>;
+    /// What is recorded of a voter at the head, the oldest first.
+    fn evidence(&self, voter: &Identity) -> Result<Vec<Recorded>, ReadError>;
 }
 
 impl Ledger for Reader {
@@ -64,5 +67,9 @@ impl Ledger for Reader {
 
     fn backup(&self, directory: &Path) -> Result<(), ReadError> {
         self.backup(directory)
+    }
+
+    fn evidence(&self, voter: &Identity) -> Result<Vec<Recorded>, ReadError> {
+        self.evidence(voter)
     }
 }

@@ -8,11 +8,12 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use minidlt_protocol::{
     codec,
     crypto::Signature,
+    evidence::Evidence,
     limits::{MAX_LIFETIME_MILLIS, MAX_RECORDS},
     transaction::{Body, Content, Operation, Refusal, SignedTransaction, Transaction, TransactionBytes},
     types::{Identity, Timestamp},
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
@@ -80,8 +81,12 @@ fn prepare(state: &State, author: &Identity, asked: &[u8]) -> Result<String, Pro
     // The signature is not looked at yet: any has the size that counts.
     let unsigned = SignedTransaction::new(encoded.clone(), Signature::from_bytes([0; 64]));
     let checked = Transaction::parse(TransactionBytes::from(&unsigned), &state.network);
-    let checked =
-        checked.and_then(|parsed| parsed.authorise(&state.api.registry, Some(&state.api.me)).map(|()| parsed));
+    let registry = &state.api.registry;
+    let checked = checked.and_then(|parsed| {
+        parsed.authorise(registry, Some(&state.api.me))?;
+        parsed.verify_effect(registry)?;
+        Ok(parsed)
+    });
     let id = checked.map_err(|refusal| Problem::refused(&refusal))?.id;
     let answer = json!({
         "id": id,
@@ -107,7 +112,8 @@ fn nonce() -> Result<u64, Problem> {
     Ok(u64::from_be_bytes(bytes))
 }
 
-const EXPECTED: &str = r#"expected {"record": {"content": …}} or {"record": {"contents": […]}}"#;
+const EXPECTED: &str =
+    r#"expected {"record": {"content": …}}, {"record": {"contents": […]}} or {"evidence": {"votes": …}}"#;
 
 fn operation(asked: Value) -> Result<(Operation, u64), Problem> {
     let Value::Object(mut members) = asked else { return Err(Problem::bad_request(EXPECTED)) };
@@ -118,7 +124,16 @@ fn operation(asked: Value) -> Result<(Operation, u64), Problem> {
             .filter(|seconds| (1..=MAX_LIFETIME_S).contains(seconds))
             .ok_or_else(|| Problem::bad_request(format!("lifetime_s: from 1 to {MAX_LIFETIME_S}, not {value}")))?,
     };
-    let Some(Value::Object(mut record)) = members.remove("record") else { return Err(Problem::bad_request(EXPECTED)) };
+    let operation = match (members.remove("record"), members.remove("evidence")) {
+        (Some(Value::Object(record)), None) => Operation::Record { contents: contents(record)? },
+        (None, Some(evidence)) => Operation::Evidence(evidence_of(evidence)?.into()),
+        _ => return Err(Problem::bad_request(EXPECTED)),
+    };
+    no_more(&members)?;
+    Ok((operation, lifetime_s))
+}
+
+fn contents(mut record: Map<String, Value>) -> Result<Vec<Content>, Problem> {
     let contents = match (record.remove("content"), record.remove("contents")) {
         (Some(content), None) => vec![Content::from_json(&content)],
         // Refused like any such transaction, but before each is encoded.
@@ -129,8 +144,20 @@ fn operation(asked: Value) -> Result<(Operation, u64), Problem> {
         (None, Some(Value::Array(contents))) => contents.iter().map(Content::from_json).collect(),
         _ => return Err(Problem::bad_request(EXPECTED)),
     };
-    if let Some(name) = members.keys().chain(record.keys()).next() {
-        return Err(Problem::bad_request(format!("the name {name:?} is not known; {EXPECTED}")));
+    no_more(&record)?;
+    Ok(contents)
+}
+
+/// The two statements, in whichever order the caller has them.
+fn evidence_of(asked: Value) -> Result<Evidence, Problem> {
+    // What is wrong is quoted, and may be long.
+    let wrong = |error: serde_json::Error| Problem::bad_request(format!("evidence: {:.200}", error.to_string()));
+    serde_json::from_value(asked).map(Evidence::ordered).map_err(wrong)
+}
+
+fn no_more(members: &Map<String, Value>) -> Result<(), Problem> {
+    match members.keys().next() {
+        Some(name) => Err(Problem::bad_request(format!("the name {name:?} is not known; {EXPECTED}"))),
+        None => Ok(()),
     }
-    Ok((Operation::Record { contents }, lifetime_s))
 }

@@ -164,10 +164,12 @@ impl Problem {
             | Refusal::Expired { .. }
             | Refusal::FarFuture { .. }
             | Refusal::BadSignature(_)
-            | Refusal::BadEndorsement { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-            Refusal::UnknownAuthor(_) | Refusal::GatewayNotPermitted { .. } | Refusal::NotPermitted { .. } => {
-                StatusCode::FORBIDDEN
-            }
+            | Refusal::BadEndorsement { .. }
+            | Refusal::BadEvidence(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Refusal::UnknownAuthor(_)
+            | Refusal::GatewayNotPermitted { .. }
+            | Refusal::NotPermitted { .. }
+            | Refusal::NodeAuthor(_) => StatusCode::FORBIDDEN,
             Refusal::AlreadyCommitted | Refusal::AlreadyPending => StatusCode::CONFLICT,
             Refusal::MempoolFull(_) | Refusal::UserShareFull(_) => StatusCode::TOO_MANY_REQUESTS,
         };

@@ -1,9 +1,10 @@
 //! Where this node stands.
 
 use actix_web::{HttpResponse, web};
-use serde_json::json;
+use minidlt_protocol::evidence::Recorded;
+use serde_json::{Value, json};
 
-use super::{State, problem::Problem};
+use super::{State, blocking, problem::Problem};
 use crate::messages::{
     consensus::GetConsensusStatus, mempool::GetMempoolStatus, network::GetPeers, sync::GetSyncStatus,
 };
@@ -16,6 +17,8 @@ pub async fn get(state: web::Data<State>) -> Result<HttpResponse, Problem> {
         state.ask("the mempool", &api.mempool.status, GetMempoolStatus),
         state.ask("sync", &api.sync, GetSyncStatus),
     )?;
+    let asked = state.clone();
+    let evidence = blocking(move || evidence(&asked)).await?;
     let head = api.ledger.head();
     Ok(HttpResponse::Ok().json(json!({
         "node": api.me,
@@ -36,7 +39,26 @@ pub async fn get(state: web::Data<State>) -> Result<HttpResponse, Problem> {
         "created": head.created,
         "peers": peers,
         "mempool": mempool,
+        "evidence": evidence,
         "uptime_s": state.started.elapsed().as_secs(),
         "version": env!("CARGO_PKG_VERSION"),
     })))
+}
+
+/// What the ledger has recorded against the voters.
+fn evidence(state: &State) -> Result<Vec<Value>, Problem> {
+    let mut list = Vec::new();
+    for voter in state.api.registry.voters().as_slice() {
+        let voter = &voter.identity;
+        for Recorded { height, round, kind, transaction } in state.api.ledger.evidence(voter)? {
+            list.push(json!({
+                "voter": voter,
+                "height": height,
+                "round": round,
+                "kind": kind,
+                "transaction": transaction,
+            }));
+        }
+    }
+    Ok(list)
 }

@@ -53,6 +53,7 @@ use crate::{
     clock, fatal,
     messages::{
         consensus::{Behind, ConsensusStatus, Fetched, GetConsensusStatus, Halt, NotTaken, SayAgain, TakePart, Work},
+        evidence::Report,
         mempool::{Assemble, Hold, Pick},
         network::{Class, FromPeer},
         signer::Stamp,
@@ -72,6 +73,7 @@ pub struct Links {
     pub hold: Recipient<Hold>,
     pub mempool: Recipient<Committed>,
     pub store: Recipient<Commit>,
+    pub reporter: Recipient<Report>,
     pub reader: Reader,
 }
 
@@ -219,6 +221,9 @@ impl Consensus {
                 Output::Equivocation(lie) => {
                     count(&self.metrics.messages_refused, "equivocation");
                     warn!("height {}: a voter contradicts itself: {lie:?}", self.height());
+                    if self.links.reporter.try_send(Report(lie.into())).is_err() {
+                        warn!("height {}: the reporter is too busy to report it", self.height());
+                    }
                 }
                 Output::Refused(refusal) => debug!("height {}: not taken: {refusal}", self.height()),
                 Output::Fault(fault) => warn!("height {}: {fault}", self.height()),

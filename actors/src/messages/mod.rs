@@ -8,6 +8,7 @@
 //! ```
 
 pub mod consensus;
+pub mod evidence;
 pub mod mempool;
 pub mod network;
 pub mod signer;

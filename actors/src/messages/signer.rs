@@ -4,8 +4,10 @@ use actix::Message;
 use bytes::Bytes;
 use minidlt_protocol::{
     crypto::Signature,
+    evidence::Evidence,
     message::{Content, Recipient},
-    types::Height,
+    transaction::SignedTransaction,
+    types::{Height, Timestamp},
     vote::{Proposal, Vote},
 };
 
@@ -35,6 +37,16 @@ pub struct SignVote {
 pub struct SignProposal {
     pub before: Entries,
     pub proposal: Proposal,
+}
+
+/// Signs a transaction of this node's own that holds this evidence. The body is made by the Signer:
+/// its key signs none that another has chosen.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "SignedTransaction")]
+pub struct SignEvidence {
+    pub evidence: Evidence,
+    pub created: Timestamp,
+    pub expires: Timestamp,
 }
 
 /// Appends, then stamps and sends. Nothing is sent where what was to be appended is of a height that

@@ -7,10 +7,11 @@ use std::{path::Path, sync::Arc};
 
 use minidlt_protocol::{
     block::{Block, CertifiedBlock, Head},
+    evidence::Recorded,
     receipt::{CertifiedHeader, Receipt},
     state::{self, Outcome},
     transaction::TransactionBytes,
-    types::{Hash, Height},
+    types::{Hash, Height, Identity},
     vote::Certificate,
 };
 use rocksdb::checkpoint::Checkpoint;
@@ -147,6 +148,12 @@ impl Reader {
     /// certifies its result, is not yet there.
     pub fn receipt(&self, id: &Hash) -> Result<Option<Receipt>, ReadError> {
         self.receipts.make(self, id)
+    }
+
+    /// What is recorded of a voter at the head, the oldest first.
+    pub fn evidence(&self, voter: &Identity) -> Result<Vec<Recorded>, ReadError> {
+        let recorded = state::recorded(&*self.database, self.head().state_version, voter);
+        recorded.map_err(|error| ReadError(error.to_string()))
     }
 
     /// A value of the state at the head and its ICS-23 proof, protobuf-encoded, against the head's

@@ -54,7 +54,8 @@ impl Writer {
         self.check_follows(block)?;
         self.check_new(block)?;
         let head = self.heads.borrow().clone();
-        let execution = state::execute(block.transactions.iter().map(|transaction| &***transaction));
+        let transactions = block.transactions.iter().map(|transaction| &***transaction);
+        let execution = state::execute(&*self.database, &head, transactions)?;
         let mut batch = WriteBatch::default();
         let (state_version, state_root) = self.put_execution(&mut batch, &head, &execution)?;
         let head = Head {

@@ -3,6 +3,7 @@
 
 mod bounds;
 mod events;
+mod evidence;
 mod members;
 mod network;
 mod node;

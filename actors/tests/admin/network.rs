@@ -15,13 +15,14 @@ use minidlt_actors::{
 use minidlt_protocol::{
     block::{Block, Head, Header},
     crypto::SecretKey,
+    evidence::Recorded,
     genesis::{Genesis, Timeouts},
     receipt::Receipt,
     registry::{Node, NodeRole, Organisation, Role, User},
     state::Outcome,
-    transaction::{Body, Content, Operation, SignedTransaction, TransactionBytes, id_of, open},
+    transaction::{Body, Content, Effect, Operation, SignedTransaction, Transaction, TransactionBytes, id_of, open},
     types::{Hash, Height, Identity, Round, Timestamp},
-    vote::{Certificate, ConsensusMode},
+    vote::{Certificate, ConsensusMode, Phase, SignedVote, Vote},
 };
 use openssl::{
     asn1::Asn1Time,
@@ -173,6 +174,14 @@ impl Network {
         }
     }
 
+    /// A prevote of a node, in height 1.
+    pub fn prevote(&self, node: u8, block: Option<u8>) -> SignedVote {
+        let block = block.map(|byte| Hash::from_bytes([byte; 32]));
+        let vote = Vote { phase: Phase::Prevote, height: Height::new(1), round: Round::ZERO, block };
+        let voter = self.genesis.nodes[usize::from(node)].identity();
+        SignedVote { voter, signature: secret(node + 1).sign(&vote.digest(&self.genesis.id())), vote }
+    }
+
     pub fn signed(&self, author: &str, nonce: u64) -> SignedTransaction {
         SignedTransaction::sign(&self.body(author, nonce), &key_of(author))
     }
@@ -277,5 +286,15 @@ impl Ledger for Chain {
 
     fn receipt(&self, _: &Hash) -> Result<Option<Receipt>, ReadError> {
         Ok(None)
+    }
+
+    fn evidence(&self, voter: &Identity) -> Result<Vec<Recorded>, ReadError> {
+        let blocks = self.blocks.lock().unwrap();
+        let parsed = blocks.iter().flat_map(|block| block.parse(&self.network).unwrap());
+        let recorded = parsed.filter_map(|Transaction { id, effect, .. }| match effect {
+            Effect::Evidence(accusation) if accusation.subject.voter == *voter => Some(accusation.entry(id)),
+            _ => None,
+        });
+        Ok(recorded.collect())
     }
 }

@@ -1,7 +1,13 @@
 //! Everything bad that a member may send, and the problem that answers it.
 
 use awc::http::Method;
-use minidlt_protocol::{codec, limits::MAX_BULK_TRANSACTION_BYTES, transaction::SignedTransaction};
+use minidlt_protocol::{
+    codec,
+    evidence::Evidence,
+    limits::MAX_BULK_TRANSACTION_BYTES,
+    transaction::{Operation, SignedTransaction},
+    vote::SignedVote,
+};
 use serde_json::json;
 
 use super::{
@@ -75,6 +81,10 @@ fn submissions(node: &Node) -> Vec<Case> {
     let forged = encode(&SignedTransaction::sign(&network.body(TRADER, 1), &key_of(ADMIN)));
     let stranger = encode(&network.signed("nobody@Org01", 1));
     let elsewhere = encode(&network.signed(ELSEWHERE, 1));
+    let mut accusing = network.body(TRADER, 1);
+    let forged_vote = SignedVote { signature: network.prevote(3, None).signature, ..network.prevote(3, Some(7)) };
+    accusing.operation =
+        Operation::Evidence(Evidence::Votes { first: network.prevote(3, None), second: forged_vote }.into());
     let good = encode(&network.signed(TRADER, 1));
     let json = |value: serde_json::Value| value.to_string();
     let list: Vec<Submission> = vec![
@@ -91,6 +101,7 @@ fn submissions(node: &Node) -> Vec<Case> {
         ("from the future", "", CBOR, by(future), (422, "far-future-transaction")),
         ("signed by another", "", CBOR, forged, (422, "bad-signature")),
         ("by nobody enrolled", "", CBOR, stranger, (403, "unknown-author")),
+        ("of a vote that was never cast", "", CBOR, by(accusing), (422, "bad-evidence")),
         ("through the wrong gateway", "", CBOR, elsewhere, (403, "gateway-not-permitted")),
         ("an empty sequence", "", SEQ, vec![], (400, "bad-request")),
         ("a broken sequence", "", SEQ, [good.clone(), vec![0xff]].concat(), (400, "bad-request")),
@@ -141,7 +152,7 @@ fn preparations() -> Vec<Case> {
         ("too many contents", TRADER, &many, (400, "malformed-transaction")),
         ("too large a body to prepare", TRADER, &huge, (413, "payload-too-large")),
         ("too large a record", TRADER, &long, (413, "oversized-transaction")),
-        ("a node as author", "node1@Org02", r#"{"record":{"content":1}}"#, (403, "unknown-author")),
+        ("a node as author", "node1@Org02", r#"{"record":{"content":1}}"#, (403, "node-author")),
         ("the wrong gateway", ELSEWHERE, r#"{"record":{"content":1}}"#, (403, "gateway-not-permitted")),
     ];
     let path = (Method::POST, "/v1/transactions/prepare");

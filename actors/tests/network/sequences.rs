@@ -185,7 +185,7 @@ impl Course {
             Frame::Vote => Some(said.clone()),
             Frame::Gossip => Some(gossip(&self.number.to_be_bytes())),
             Frame::Get => Some(Content::Pool(PoolContent::Get { block: Hash::ZERO, leaves: vec![Hash::ZERO; 3] })),
-            Frame::Synchronise => Some(Content::Sync(SyncContent::Synchronise { from: Height::new(self.number) })),
+            Frame::Synchronise => Some(Content::Sync(SyncContent::Synchronise { at: Some(Height::new(self.number)) })),
             _ => None,
         };
         if let Some(content) = content {

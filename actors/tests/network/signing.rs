@@ -9,15 +9,17 @@ use actix::{Actor, Addr, Context, Handler};
 use minidlt_actors::{
     messages::{
         network::{Class, Outgoing},
-        signer::{Entries, Publish, ReadLog, SignProposal, SignVote, Stamp},
+        signer::{Entries, Publish, ReadLog, SignEvidence, SignProposal, SignVote, Stamp},
     },
     signer::Signer,
 };
 use minidlt_protocol::{
     consensus::Wire,
     crypto::Signature,
+    evidence::Evidence,
     message::{ConsensusContent, Content, Recipient},
-    types::{Hash, Height, Round},
+    transaction::{Operation, TransactionBytes, id_of, open},
+    types::{Hash, Height, Round, Timestamp},
     vote::{Phase, Proposal, SignedVote, Vote},
 };
 use tempfile::TempDir;
@@ -53,7 +55,7 @@ struct Desk {
     logged: Cell<Entries>,
 }
 
-fn open(directory: TempDir) -> Desk {
+fn open_desk(directory: TempDir) -> Desk {
     let (sender, sent) = mpsc::unbounded_channel();
     let outgoing = Outbox { directory: directory.path().into(), sent: sender }.start().recipient();
     let signer = Signer::open(identity(0), NETWORK, key(0), directory.path(), outgoing).unwrap().start();
@@ -108,14 +110,14 @@ impl Desk {
 
     /// Another, on the files as they were when the last message left: as after a crash right then.
     fn restart(self) -> Self {
-        open(self.as_sent.unwrap_or_else(|| copy(self.directory.path())))
+        open_desk(self.as_sent.unwrap_or_else(|| copy(self.directory.path())))
     }
 }
 
 #[actix_rt::test]
 async fn a_second_different_vote_is_refused_also_after_a_restart_and_the_same_again_is_not() {
     use Phase::{Precommit, Prevote};
-    let mut desk = open(new_node());
+    let mut desk = open_desk(new_node());
     let prevote = desk.vote(5, 0, Prevote, Some(1)).await.unwrap();
     let precommit = desk.vote(5, 0, Precommit, None).await.unwrap();
     let proposal = desk.propose(5, 1, 3).await.unwrap();
@@ -137,7 +139,7 @@ async fn a_second_different_vote_is_refused_also_after_a_restart_and_the_same_ag
 #[actix_rt::test]
 async fn a_height_that_is_done_is_never_signed_for_again() {
     use Phase::Prevote;
-    let mut desk = open(new_node());
+    let mut desk = open_desk(new_node());
     desk.vote(5, 0, Prevote, Some(1)).await.unwrap();
     desk.publish().await;
     assert!(desk.vote(6, 0, Prevote, Some(1)).await.is_some());
@@ -155,7 +157,7 @@ async fn a_height_that_is_done_is_never_signed_for_again() {
 
 #[actix_rt::test]
 async fn the_log_of_a_height_is_read_back_in_order_and_of_no_other() {
-    let mut desk = open(new_node());
+    let mut desk = open_desk(new_node());
     desk.log(5, "one");
     desk.vote(5, 0, Phase::Prevote, None).await.unwrap();
     desk.log(5, "two");
@@ -166,4 +168,21 @@ async fn the_log_of_a_height_is_read_back_in_order_and_of_no_other() {
     assert_eq!(desk.read_log(5).await, ["one", "two"]);
     let desk = desk.restart();
     assert!(desk.read_log(6).await.is_empty());
+}
+
+#[actix_rt::test]
+async fn of_transactions_it_signs_reports_of_its_own_alone() {
+    let desk = open_desk(new_node());
+    let prevote = |block| {
+        let vote = Vote { phase: Phase::Prevote, height: Height::new(3), round: Round::ZERO, block };
+        SignedVote { voter: identity(1), signature: key(1).sign(&vote.digest(&NETWORK)), vote }
+    };
+    let evidence = Evidence::Votes { first: prevote(None), second: prevote(Some(Hash::ZERO)) };
+    let [created, expires] = [1, 2].map(Timestamp::from_millis);
+    let request = SignEvidence { evidence: evidence.clone(), created, expires };
+    let signed = desk.signer.send(request).await.unwrap();
+    let (_, body) = open(TransactionBytes::from(&signed).as_slice()).unwrap();
+    assert_eq!((body.network, body.author, body.created, body.expires), (NETWORK, identity(0), created, expires));
+    assert_eq!(body.operation, Operation::Evidence(evidence.into()));
+    assert_eq!(key(0).public_key().verify(&id_of(&NETWORK, &signed.body), &signed.signature), Ok(()));
 }

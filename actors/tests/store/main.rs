@@ -2,6 +2,7 @@
 
 mod actor;
 mod damage;
+mod evidence;
 mod ledger;
 mod scale;
 mod support;

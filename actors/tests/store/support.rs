@@ -1,17 +1,21 @@
 //! A network of four voters whose keys the tests hold, and the blocks they decide.
 
+// Each test binary uses its own part of this.
+#![allow(dead_code)]
+
 use std::{path::Path, sync::Arc};
 
 use minidlt_actors::store::{OpenError, Settings, Writer, open, reader::Reader};
 use minidlt_protocol::{
     block::{Block, CertifiedBlock, DecidedBlock, Head, build},
     crypto::SecretKey,
+    evidence::Evidence,
     genesis::{Genesis, Timeouts},
     merkle,
     registry::{Node, NodeRole, Organisation, Policy, Registry, Role, User},
     transaction::{Body, Content, Operation, SignedTransaction, Transaction},
     types::{Hash, Height, Identity, Name, Round, Timestamp},
-    vote::{Certificate, CommitSignature, ConsensusMode},
+    vote::{Certificate, CommitSignature, ConsensusMode, Phase, SignedVote, Vote},
 };
 
 pub const NODES: u8 = 4;
@@ -33,7 +37,7 @@ pub fn identity(node: u8) -> Identity {
     format!("node{node}@Org01").parse().unwrap()
 }
 
-fn node_key(node: u8) -> SecretKey {
+pub fn node_key(node: u8) -> SecretKey {
     SecretKey::from_bytes(&[node + 1; 32]).unwrap()
 }
 
@@ -98,6 +102,32 @@ impl Network {
             operation: Operation::Record { contents: vec![content] },
         };
         Transaction::parse((&SignedTransaction::sign(&body, &user_key())).into(), &self.id).unwrap()
+    }
+
+    /// A prevote of a voter.
+    pub fn prevote(&self, node: u8, height: u64, block: Option<u8>) -> SignedVote {
+        let (height, block) = (Height::new(height), block.map(|byte| Hash::from_bytes([byte; 32])));
+        let vote = Vote { phase: Phase::Prevote, height, round: Round::ZERO, block };
+        SignedVote { voter: identity(node), signature: node_key(node).sign(&vote.digest(&self.id)), vote }
+    }
+
+    /// Two prevotes of a voter where it may cast one.
+    pub fn lie(&self, node: u8, height: u64) -> Evidence {
+        let prevote = |block| self.prevote(node, height, block);
+        Evidence::Votes { first: prevote(None), second: prevote(Some(7)) }
+    }
+
+    /// A node's report.
+    pub fn report(&self, head: &Head, author: u8, evidence: Evidence) -> Transaction {
+        let body = Body {
+            network: self.id,
+            author: identity(author),
+            created: head.created,
+            expires: head.created.plus_millis(LIFETIME),
+            nonce: 0,
+            operation: Operation::Evidence(evidence.into()),
+        };
+        Transaction::parse((&SignedTransaction::sign(&body, &node_key(author))).into(), &self.id).unwrap()
     }
 
     /// A block of new transactions that may follow `head`.

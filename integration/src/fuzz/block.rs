@@ -4,7 +4,8 @@ use minidlt_protocol::{
     block::{Block, CertifiedBlock, DecidedBlock},
     codec,
     limits::{MAX_BLOCK_BYTES, MAX_BLOCK_TRANSACTIONS, MAX_FRAME_BYTES},
-    merkle, state,
+    merkle,
+    state::{self, Empty},
     types::Height,
     view::BlockView,
 };
@@ -59,7 +60,8 @@ fn certified(bytes: &[u8], follows: bool) {
     assert!(count <= MAX_BLOCK_TRANSACTIONS && size <= MAX_BLOCK_BYTES);
     assert!(decided.certificate.signatures.len() >= NETWORK.voters.quorum());
     // A block that was taken must be one that can be executed and shown.
-    let execution = state::execute(decided.transactions.iter().map(|transaction| &***transaction));
+    let transactions = decided.transactions.iter().map(|transaction| &***transaction);
+    let execution = state::execute(&Empty, head, transactions).expect("there is nothing to be damaged");
     assert_eq!(execution.outcomes.len(), count);
     BlockView::of(&NETWORK.id, &decided.block()).expect("what is taken can be shown");
 }

@@ -105,7 +105,12 @@ fn handle(content: Content) {
         Content::Pool(PoolContent::Gossip(list) | PoolContent::Got { transactions: list, .. }) => {
             list.iter().for_each(|bytes| transaction::taken(bytes.as_slice()));
         }
-        Content::Sync(SyncContent::Blocks(blocks)) => {
+        Content::Sync(SyncContent::Standing(Some(shown))) => {
+            if shown.verify("standing", &NETWORK.id, &NETWORK.voters).is_ok() {
+                assert_eq!(shown.hash, shown.header.hash(&NETWORK.id));
+            }
+        }
+        Content::Sync(SyncContent::Blocks { blocks, .. }) => {
             for block in blocks {
                 // Mostly refused; what is taken is looked at by the target `block`.
                 let _refused = DecidedBlock::certified(block, &NETWORK.id, &NETWORK.head, &NETWORK.registry);

@@ -22,6 +22,8 @@ pub struct Status {
     #[serde(default)]
     pub peers: Vec<Peer>,
     pub mempool: Mempool,
+    #[serde(default)]
+    pub evidence: Vec<Evidence>,
     pub uptime_s: u64,
     pub version: String,
 }
@@ -87,6 +89,16 @@ pub struct Peer {
 pub struct Mempool {
     pub transactions: u64,
     pub bytes: u64,
+}
+
+/// What the ledger has recorded against a voter.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Evidence {
+    pub voter: Identity,
+    pub height: Height,
+    pub round: u32,
+    pub kind: String,
+    pub transaction: Hash,
 }
 
 /// A block, without what is in its transactions.

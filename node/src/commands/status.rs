@@ -6,7 +6,7 @@ use minidlt_protocol::types::Identity;
 
 use super::Failure;
 use crate::client::{
-    answers::{At, Consensus, Fork, Peer, Place, Status},
+    answers::{At, Consensus, Evidence, Fork, Peer, Place, Status},
     connect::ConnectNode,
     run::block_on,
     time::rfc3339,
@@ -38,8 +38,21 @@ impl StatusCommand {
 }
 
 fn report(status: &Status) -> String {
-    let Status { node, network, consensus, voting, fork, height, head, created, peers, mempool, uptime_s, version } =
-        status;
+    let Status {
+        node,
+        network,
+        consensus,
+        voting,
+        fork,
+        height,
+        head,
+        created,
+        peers,
+        mempool,
+        evidence,
+        uptime_s,
+        version,
+    } = status;
     let mut lines = vec![
         format!("node       {node}, version {version}, up {}", uptime(*uptime_s)),
         format!("network    {} ({})", network.name, network.id),
@@ -55,6 +68,7 @@ fn report(status: &Status) -> String {
         lines.push(format!("FORK       at height {height}: {hash} here, {} shown by {shown_by}", theirs.hash));
     }
     lines.extend(peers.iter().map(peer));
+    lines.extend(evidence.iter().map(lie));
     lines.push(String::new());
     lines.join("\n")
 }
@@ -83,6 +97,10 @@ fn peer(peer: &Peer) -> String {
     let height = height.map_or_else(|| "unknown".into(), |height| height.to_string());
     let error = last_error.as_ref().map(|error| format!(", last error: {error}")).unwrap_or_default();
     format!("peer       {name}@{organisation} at {address}: {state}, height {height}{error}")
+}
+
+fn lie(Evidence { voter, height, round, kind, transaction }: &Evidence) -> String {
+    format!("evidence   {voter} signed two {kind}s at height {height}, round {round}: transaction {transaction}")
 }
 
 fn uptime(seconds: u64) -> String {
@@ -114,6 +132,18 @@ mod tests {
             "mempool": {{"transactions": 1, "bytes": 300}}}}"#
         );
         report(&serde_json::from_str(&text).unwrap())
+    }
+
+    #[test]
+    fn a_voter_that_contradicted_itself_is_named() {
+        let hash = "cd".repeat(32);
+        let lie = format!(
+            r#""state": "connected", "height": 7, "last_error": null}}], "evidence": [{{"height": 5, "round": 1,
+            "voter": {{"name": "node3", "organisation": "Org04"}}, "kind": "prevote", "transaction": "{hash}""#
+        );
+        let report = status(r#""active": false, "round": 0, "accepted_by": [], "missing": []"#, &lie);
+        let line = format!("evidence   node3@Org04 signed two prevotes at height 5, round 1: transaction {hash}\n");
+        assert!(report.ends_with(&line), "{report}");
     }
 
     const LOST: &str = r#""state": "disconnected", "height": null, "last_error": "connection refused""#;

@@ -12,13 +12,14 @@ use std::{
 use minidlt_protocol::{
     block::{self, Block, CertifiedBlock, DecidedBlock, Head, SharedTransaction},
     crypto::{SecretKey, Signature},
+    evidence::Evidence,
     genesis::{Genesis, Timeouts},
     receipt::{CertifiedHeader, Inclusion, RECEIPT_VERSION, Receipt},
     registry::{Node, NodeRole, Organisation, Policy, Registry, Role, User},
-    state::{self, Entry, StateError, StateReader, StateUpdate, Table},
+    state::{self, Entry, Execution, StateError, StateReader, StateUpdate, Table},
     transaction::{Body, Content, Endorsement, Operation, SignedTransaction, Transaction, TransactionBytes},
     types::{Hash, Height, Identity, Name, Round, Timestamp},
-    vote::{Certificate, CommitSignature, ConsensusMode, Phase, Vote, Voters},
+    vote::{Certificate, CommitSignature, ConsensusMode, Phase, Proposal, SignedProposal, SignedVote, Vote, Voters},
 };
 
 /// 2023-11-14 22:13:20 UTC.
@@ -163,17 +164,50 @@ impl Network {
         CertifiedBlock { block: Block { header, transactions }, certificate }
     }
 
+    /// The ledger at genesis.
+    pub fn ledger(&self) -> Ledger {
+        let (head, update) = state::genesis_head(&self.genesis).expect("genesis executes");
+        let mut state = MemoryState::default();
+        state.apply(update);
+        Ledger { head, state }
+    }
+
     /// A chain from genesis: one certified block for each list of transactions.
     pub fn chain(&self, blocks: &[Vec<SharedTransaction>]) -> Vec<CertifiedBlock> {
-        let mut head = self.head.clone();
+        let mut ledger = self.ledger();
         let mut chain = Vec::new();
         for transactions in blocks {
-            let certified = self.certified(&head, transactions, &[0, 1, 2, 3]);
-            let decided = DecidedBlock::certified(certified.clone(), &self.id, &head, &self.registry);
-            head = after(&head, &decided.expect("an honest block"));
+            let certified = self.certified(&ledger.head, transactions, &[0, 1, 2, 3]);
+            ledger.take(self, &certified);
             chain.push(certified);
         }
         chain
+    }
+
+    /// A vote of this node, of round 0.
+    pub fn vote(&self, at: u8, phase: Phase, height: u64, block: Option<u8>) -> SignedVote {
+        let block = block.map(|byte| Hash::from_bytes([byte; 32]));
+        let vote = Vote { phase, height: Height::new(height), round: Round::ZERO, block };
+        SignedVote { voter: node(at), signature: node_key(at).sign(&vote.digest(&self.id)), vote }
+    }
+
+    /// A proposal of this node, of round 0.
+    pub fn proposal(&self, at: u8, height: u64, block: u8) -> SignedProposal {
+        let (height, block) = (Height::new(height), Hash::from_bytes([block; 32]));
+        let proposal = Proposal { height, round: Round::ZERO, polka_round: None, block };
+        SignedProposal { proposer: node(at), signature: node_key(at).sign(&proposal.digest(&self.id)), proposal }
+    }
+
+    /// Two prevotes of this node, for nothing and for some block.
+    pub fn lie(&self, at: u8, height: u64) -> Evidence {
+        let vote = |block| self.vote(at, Phase::Prevote, height, block);
+        Evidence::Votes { first: vote(None), second: vote(Some(7)) }
+    }
+
+    /// Evidence, as this author submits it.
+    pub fn accusing(&self, author: (&str, u8), nonce: u64, evidence: Evidence) -> SignedTransaction {
+        let body = Body { operation: Operation::Evidence(evidence.into()), ..self.body(author.0, nonce) };
+        SignedTransaction::sign(&body, &key(author.1))
     }
 
     /// The receipt of a transaction of `chain[at]`.
@@ -181,7 +215,9 @@ impl Network {
         use base64::{Engine as _, engine::general_purpose::STANDARD};
         let CertifiedBlock { block, certificate } = &chain[at];
         let parsed = block.parse(&self.id).expect("parses");
-        let execution = state::execute(parsed.iter());
+        let mut ledger = self.ledger();
+        let executions: Vec<Execution> = chain[..=at].iter().map(|certified| ledger.take(self, certified)).collect();
+        let execution = &executions[at];
         let count = parsed.len() as u64;
         let results: Vec<Hash> = parsed
             .iter()
@@ -208,16 +244,49 @@ impl Network {
     }
 }
 
-/// The head after a block has been executed.
-pub fn after(head: &Head, decided: &DecidedBlock) -> Head {
-    let execution = state::execute(decided.transactions.iter().map(|shared| &***shared));
-    Head {
-        height: decided.header.height,
-        hash: decided.hash,
-        created: decided.header.created,
-        results_root: execution.results_root,
-        transactions: decided.transactions.len(),
-        ..head.clone()
+/// A node's ledger, in memory.
+pub struct Ledger {
+    pub head: Head,
+    pub state: MemoryState,
+}
+
+impl Ledger {
+    /// Checks and executes a block that should follow the head.
+    pub fn take(&mut self, network: &Network, certified: &CertifiedBlock) -> Execution {
+        let decided = DecidedBlock::certified(certified.clone(), &network.id, &self.head, &network.registry);
+        self.execute(&decided.expect("an honest block"))
+    }
+
+    pub fn execute(&mut self, decided: &DecidedBlock) -> Execution {
+        let transactions = decided.transactions.iter().map(|shared| &***shared);
+        let execution = state::execute(&self.state, &self.head, transactions).expect("it can be read");
+        if !execution.writes.is_empty() {
+            let version = self.head.state_version + 1;
+            let update = state::update(&self.state, version, &execution.writes).expect("it can be written");
+            (self.head.state_version, self.head.state_root) = (version, self.state.apply(update));
+        }
+        self.head = Head {
+            height: decided.header.height,
+            hash: decided.hash,
+            created: decided.header.created,
+            results_root: execution.results_root,
+            transactions: decided.transactions.len(),
+            ..self.head.clone()
+        };
+        execution
+    }
+}
+
+/// A state that cannot be read: for what must not need it.
+pub struct Unreadable;
+
+impl StateReader for Unreadable {
+    fn get(&self, _: Table, _: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        Err(StateError("nobody may look".into()))
+    }
+
+    fn floor(&self, _: Table, _: &[u8]) -> Result<Option<Entry>, StateError> {
+        Err(StateError("nobody may look".into()))
     }
 }
 

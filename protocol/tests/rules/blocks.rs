@@ -16,7 +16,7 @@ use minidlt_protocol::{
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::common::{ADMIN, AUDITOR, BROKER, NOW, Network, TRADER, after, key, network, node};
+use crate::common::{ADMIN, AUDITOR, BROKER, NOW, Network, TRADER, key, network, node};
 
 static NETWORK: LazyLock<Network> = LazyLock::new(Network::bft);
 static TRANSACTIONS: LazyLock<Vec<SharedTransaction>> =
@@ -155,13 +155,13 @@ fn certify(certified: CertifiedBlock) -> Result<DecidedBlock, CertifiedBlockErro
 #[test]
 fn a_chain_of_certified_blocks_is_taken_and_gives_back_the_same_blocks() {
     let lists = [TRANSACTIONS[..2].to_vec(), Vec::new(), TRANSACTIONS[2..].to_vec()];
-    let mut head = NETWORK.head.clone();
+    let mut ledger = NETWORK.ledger();
     for certified in NETWORK.chain(&lists) {
-        let decided = DecidedBlock::certified(certified.clone(), &NETWORK.id, &head, &NETWORK.registry).unwrap();
+        let decided = DecidedBlock::certified(certified.clone(), &NETWORK.id, &ledger.head, &NETWORK.registry).unwrap();
         assert_eq!(decided.block(), certified.block);
         assert_eq!(decided.hash, certified.block.header.hash(&NETWORK.id));
-        head = after(&head, &decided);
-        assert!(certify(certified).is_ok() == (head.height == Height::new(1)), "each follows one head only");
+        ledger.execute(&decided);
+        assert!(certify(certified).is_ok() == (ledger.head.height == Height::new(1)), "each follows one head only");
     }
 }
 

@@ -4,6 +4,7 @@
 mod common;
 
 mod blocks;
+mod evidence;
 mod genesis;
 mod mempool;
 mod messages;

@@ -13,7 +13,7 @@ use minidlt_protocol::{
 use proptest::prelude::*;
 use prost::Message as _;
 
-use crate::common::{MemoryState, Network, TRADER, genesis};
+use crate::common::{MemoryState, Network, TRADER, Unreadable, genesis};
 
 /// Proves `key` at `version` and checks the proof: of presence with this value, or of absence.
 fn proven(state: &MemoryState, version: u64, root: &Hash, key: &[u8], expected: Option<&Vec<u8>>) {
@@ -88,14 +88,16 @@ fn writes_of_nothing_keep_the_root() {
 fn results_are_of_the_transactions_in_their_order() {
     let network = Network::bft();
     let given: Vec<_> = (0..3).map(|n| network.transaction(TRADER, n)).collect();
-    let execution = state::execute(given.iter().map(|t| &***t));
+    // Of records it is not the state that counts.
+    let execution = state::execute(&Unreadable, &network.head, given.iter().map(|t| &***t)).unwrap();
     let leaf = |(position, t): (usize, &minidlt_protocol::block::SharedTransaction)| {
         ResultLeaf { transaction: t.id, position: position as u64, count: 3, outcome: Outcome::Ok }.hash()
     };
     let leaves: Vec<Hash> = given.iter().enumerate().map(leaf).collect();
     assert_eq!(execution.results_root, merkle::root(&leaves));
     assert_eq!((execution.outcomes.len(), execution.writes.len()), (3, 0));
-    assert_eq!(state::execute([].into_iter()).results_root, merkle::root(&[]));
+    let nothing = state::execute(&Unreadable, &network.head, [].into_iter()).unwrap();
+    assert_eq!(nothing.results_root, merkle::root(&[]));
     let failed = Outcome::Failed { reason: "why".into() };
     assert_eq!(codec::decode(&codec::encode(&failed), 100), Ok(failed));
 }

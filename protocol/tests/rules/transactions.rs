@@ -11,7 +11,7 @@ use minidlt_protocol::{
     },
     merkle,
     registry::Role,
-    transaction::{Body, Refusal, SignedTransaction, Transaction, TransactionBytes, id_of},
+    transaction::{Body, Effect, Refusal, SignedTransaction, Transaction, TransactionBytes, id_of},
     types::{Hash, Timestamp},
     verified::Verified,
 };
@@ -73,7 +73,8 @@ fn an_honest_one_is_taken_and_says_what_it_is() {
     let taken = admit(&given, 1).expect("it is honest");
     assert_eq!(taken.id, digest(Domain::Transaction, &NETWORK.id, &[&given.body]));
     assert_eq!(taken.leaf, merkle::leaf_hash(bytes.as_slice()));
-    assert_eq!((taken.records, taken.size(), taken.required_role), (1, bytes.as_slice().len(), Role::Submitter));
+    assert_eq!((&taken.effect, taken.records(), taken.size()), (&Effect::Records(1), 1, bytes.as_slice().len()));
+    assert_eq!(taken.effect.required_role(), Some(Role::Submitter));
     assert_eq!(taken.body().expect("it was read before"), NETWORK.body(TRADER.0, 1));
 }
 
@@ -136,7 +137,7 @@ fn the_authors_standing() {
     };
     assert_eq!(by(STRANGER, 0), Err(Refusal::UnknownAuthor(identity(STRANGER.0))));
     let node_as_author = by(("node0@Org01", 1), 0);
-    assert_eq!(node_as_author, Err(Refusal::UnknownAuthor(node(0))), "nodes submit nothing");
+    assert_eq!(node_as_author, Err(Refusal::NodeAuthor(node(0))), "nodes keep no records");
     assert_eq!(by(AUDITOR, 0), Err(Refusal::NotPermitted { author: identity(AUDITOR.0), role: Role::Submitter }));
     let allowed = "node0@Org01, node1@Org02".to_owned();
     let (author, gateway) = (identity(TRADER.0), node(2));

@@ -80,7 +80,8 @@ impl<'a> Chain<'a> {
         let checked = block.header.check_transactions(transactions.iter(), &self.registry);
         checked.map_err(|error| wrong_block(&error))?;
 
-        let execution = state::execute(transactions.iter());
+        let execution = state::execute(&self.state, &self.head, transactions.iter());
+        let execution = execution.map_err(|error| bad(height, error))?;
         self.check_indexed(height, hash, &transactions, &execution)?;
         self.transactions += transactions.len() as u64;
         self.head = Head {

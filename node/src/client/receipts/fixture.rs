@@ -9,7 +9,7 @@ use minidlt_protocol::{
     merkle,
     receipt::{CertifiedHeader, Inclusion, RECEIPT_VERSION, Receipt},
     registry::{Node, NodeRole, Organisation, Role, User},
-    state::{ResultLeaf, execute},
+    state::{Empty, ResultLeaf, execute, genesis_head},
     transaction::{Body, Content, Operation, SignedTransaction, Transaction, TransactionBytes},
     types::{Hash, Height, Identity, Name, Round, Timestamp},
     vote::{Certificate, CommitSignature, ConsensusMode, Phase, Vote},
@@ -94,7 +94,8 @@ pub fn receipt(genesis: &Genesis, at: usize) -> Receipt {
         results_root: merkle::root(&[]),
         state_root: Hash::ZERO,
     };
-    let execution = execute(transactions.iter());
+    let (head, _) = genesis_head(genesis).unwrap();
+    let execution = execute(&Empty, &head, transactions.iter()).unwrap();
     let next = Header {
         height: Height::new(2),
         previous: header.hash(&network),

@@ -57,7 +57,7 @@ impl Signer {
         let transaction = Transaction::parse(bytes, &self.network)?;
         Ok(Prepared {
             id: transaction.id,
-            records: transaction.records,
+            records: transaction.records(),
             expires: transaction.expires,
             bytes: transaction.bytes,
         })

@@ -8,14 +8,17 @@ cd "$root"
 # shellcheck source=node/setup.sh
 . "$root/node/setup.sh"
 
-# SIGKILLs in each mode; partitions of each kind; seconds that the longest cuts and pauses last;
-# transactions on the ledger of the node that loses it; seeds of the simulation.
+# SIGKILLs in each mode; partitions of each kind; seconds that the longest cuts and pauses last, and
+# that the storm lasts; transactions on the ledger of the node that loses it; seeds of the simulation;
+# seconds of fuzzing for each target.
 export TEST_SIGKILLS="${TEST_SIGKILLS:-200}"
 export TEST_PARTITIONS="${TEST_PARTITIONS:-5}"
 export TEST_CUT_SECONDS="${TEST_CUT_SECONDS:-120}"
 export TEST_PAUSE_SECONDS="${TEST_PAUSE_SECONDS:-120}"
+export TEST_STORM_SECONDS="${TEST_STORM_SECONDS:-600}"
 export TEST_LOST_TRANSACTIONS="${TEST_LOST_TRANSACTIONS:-100000}"
 TEST_SIMULATED_SEEDS="${TEST_SIMULATED_SEEDS:-100000}"
+TEST_FUZZ_SECONDS="${TEST_FUZZ_SECONDS:-300}"
 # The tests add their figures to this file, a name and a number a line.
 TEST_FIGURES="$(mktemp)"
 export TEST_FIGURES
@@ -35,6 +38,15 @@ step() {
 simulate() {
     MINIDLT_SEEDS="$TEST_SIMULATED_SEEDS" cargo test --release --locked -p minidlt-protocol --test simulation &&
         echo "simulated_seeds $TEST_SIMULATED_SEEDS" >>"$TEST_FIGURES"
+}
+
+fuzz() {
+    local said status=0
+    said="$("$root/integration/fuzz.sh" "$TEST_FUZZ_SECONDS")" || status=1
+    printf '%s\n' "$said"
+    # Its table: the target, how many inputs, …, how many broke a promise.
+    awk 'NR > 1 { print "fuzz_executions", $2; print "fuzz_crashes", $NF }' <<<"$said" >>"$TEST_FIGURES"
+    return "$status"
 }
 
 # The numbers of this name; none is a zero.
@@ -57,6 +69,7 @@ table() {
     row "forks" "$(sum forks)"
     row "blocks compared" "$(sum blocks_compared)"
     row "simulated seeds" "$(sum simulated_seeds)"
+    row "fuzz executions / that broke a promise" "$(sum fuzz_executions) / $(sum fuzz_crashes)"
     row "packets cut / refused" "$(sum packets_cut) / $(sum packets_refused)"
     row "packets lost / repeated / delayed" "$(sum packets_lost) / $(sum packets_repeated) / $(sum packets_delayed)"
     row "processes paused" "$(sum pauses)"
@@ -69,12 +82,14 @@ table() {
     row "catching up, transactions/s" "$(sum catch_up_per_s)"
     row "committed by the others meanwhile, transactions/s" "$(sum committed_meanwhile_per_s)"
     row "times as fast" "$(ratio catch_up_per_s committed_meanwhile_per_s)"
+    row "committed by all before, as fast as it went, transactions/s" "$(sum filled_per_s)"
 }
 
 ensure_build_tools
 step "the program" cargo build --release --locked -p minidlt
 step "real processes" cargo test --release --locked -p minidlt-integration --test faults
 step "simulation" simulate
+step "fuzzing" fuzz
 say ""
 table
 [ "${#failed[@]}" -eq 0 ] || die "failed: ${failed[*]}"

@@ -53,6 +53,11 @@ impl Cluster {
         self.get(node, "/v1/status")["height"].as_u64().expect("a height")
     }
 
+    /// Waits until a node answers, ready or not.
+    pub fn wait_answers(&self, node: usize) {
+        until(&format!("node {node} answers"), || self.request(node, "admin", "/v1/status", &[]).0 == 200);
+    }
+
     /// All of a node's blocks from height 1 on.
     pub fn chain(&self, node: usize) -> Vec<Value> {
         let (mut blocks, mut from) = (Vec::new(), Some(1));

@@ -141,10 +141,13 @@ impl Submitter {
         let pace = Duration::from_secs(1) * self.plan.clients as u32 / self.plan.per_second;
         let mut next = Instant::now();
         while !self.shared.stop.load(Ordering::Relaxed) {
-            if Instant::now() >= next && self.unsure.len() < MOST_UNSURE && self.make() {
+            // In turns: where each answer is late, new ones would leave no time for the old.
+            let asked = self.ask_again();
+            let is_time = Instant::now() >= next && self.unsure.len() < MOST_UNSURE;
+            if is_time && self.make() {
                 // What was missed is not made up for: that would be a flood after each pause.
                 next = (next + pace).max(Instant::now());
-            } else if !self.ask_again() {
+            } else if !asked {
                 sleep(Duration::from_millis(5));
             }
         }

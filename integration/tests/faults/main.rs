@@ -13,4 +13,5 @@ mod harness;
 mod partitions;
 mod pauses;
 mod probe;
+mod storm;
 mod wiped;

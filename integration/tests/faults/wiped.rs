@@ -18,7 +18,7 @@ use crate::{
 const VICTIM: usize = 3;
 const OTHERS: &[usize] = &[0, 1, 2];
 /// Transactions on the ledger that is lost.
-const LOST: u64 = 10_000;
+const LOST: u64 = 30_000;
 /// Catching up is so many times as fast as the others commit meanwhile.
 const TIMES_AS_FAST: f64 = 5.0;
 /// What the others commit meanwhile, a second.
@@ -43,7 +43,7 @@ fn fill(cluster: &Cluster, transactions: u64) -> Duration {
 fn start_wiped(cluster: &mut Cluster, node: usize) {
     fs::remove_dir_all(cluster.node(node).join("data")).expect("its data");
     cluster.start_node(node);
-    until("it answers", || cluster.request(node, "admin", "/v1/status", &[]).0 == 200);
+    cluster.wait_answers(node);
 }
 
 fn voting(cluster: &Cluster, node: usize) -> Value {

@@ -125,12 +125,8 @@ impl Handshaker {
 
     /// TLS over a connection whose bytes are noted as they move.
     fn stream(&self, tcp: TcpStream, progress: &Arc<Progress>) -> Result<Stream, Ended> {
-        let socket = SockRef::from(&tcp);
-        let unsent = socket.set_tcp_notsent_lowat(UNSENT_BYTES);
-        // While little is under way, what was lost is sent again every 0.2 s, six times, before the
-        // pauses double: a short cut is over when it is healed.
-        let again = socket.set_tcp_thin_linear_timeouts(true);
-        tcp.set_nodelay(true).and(unsent).and(again).map_err(FrameError::Io)?;
+        let unsent = SockRef::from(&tcp).set_tcp_notsent_lowat(UNSENT_BYTES);
+        tcp.set_nodelay(true).and(unsent).map_err(FrameError::Io)?;
         Ok(SslStream::new(Ssl::new(&self.context)?, Watched::new(tcp, progress.clone()))?)
     }
 

@@ -212,7 +212,7 @@ impl World {
                 if self.report.healed_in == 0 && self.highest() + self.plan.heights_after > goal {
                     self.report.healed_in = time - calm_from;
                 }
-                if self.lowest() >= goal {
+                if self.lowest() >= goal || self.plan.heights_after == 0 {
                     break;
                 }
                 if time > calm_from + PATIENCE {

@@ -1,25 +1,19 @@
 //! Files of operators and users, with the files they name beside them.
 
-use std::{fs, path::Path, sync::LazyLock};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use minidlt_config::{ConfigError, Flags, NODE_FILE, load, network, user};
 use tempfile::TempDir;
 
-static DIRECTORY: LazyLock<TempDir> = LazyLock::new(|| {
-    // In memory, where there is such a place: a disk that others use would take most of the time.
-    let memory = Path::new("/dev/shm");
-    let directory = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-    let directory = directory.expect("a temporary directory");
-    // So that what is read leads on to the genesis and no further: keys and certificates are not text
-    // of ours.
-    let genesis = serde_yaml::to_string(&super::fixture::NETWORK.genesis).expect("a genesis is YAML");
-    fs::write(directory.path().join("genesis.yaml"), genesis).expect("it can be written");
-    directory
-});
+use super::fixture::NETWORK;
 
 pub fn run(bytes: &[u8]) {
     let Some((mode, bytes)) = bytes.split_first() else { return };
-    let directory = DIRECTORY.path();
+    let directory = directory();
+    let directory = directory.path();
     match mode % 3 {
         0 => {
             let path = written(directory, "network.yaml", bytes);
@@ -31,17 +25,33 @@ pub fn run(bytes: &[u8]) {
             }
         }
         1 => {
+            genesis(directory);
             written(directory, NODE_FILE, bytes);
             told(load(directory, Flags::default()));
         }
         _ => {
+            genesis(directory);
             written(directory, user::USER_FILE, bytes);
             told(user::load(directory));
         }
     }
 }
 
-fn written(directory: &Path, name: &str, bytes: &[u8]) -> std::path::PathBuf {
+/// In memory, where there is such a place: a disk that others use would take most of the time.
+fn directory() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    let directory = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    directory.expect("a temporary directory")
+}
+
+/// So that what is read leads on to the genesis and no further: keys and certificates are not text of
+/// ours.
+fn genesis(directory: &Path) {
+    let genesis = serde_yaml::to_string(&NETWORK.genesis).expect("a genesis is YAML");
+    written(directory, "genesis.yaml", genesis.as_bytes());
+}
+
+fn written(directory: &Path, name: &str, bytes: &[u8]) -> PathBuf {
     let path = directory.join(name);
     fs::write(&path, bytes).expect("a file can be written");
     path

@@ -17,8 +17,9 @@ MAX_INPUT_BYTES=16384
 # A single input may not take longer, or more memory in all.
 MAX_SECONDS=10
 MAX_MEMORY_MIB=1024
-# Inputs larger than this are not kept.
+# Inputs larger than this are not kept, nor more than so many a target.
 MAX_KEPT_BYTES=8192
+MAX_KEPT_FILES=32
 
 # Coverage counters and comparisons, as libFuzzer reads them; a stable compiler has them, too.
 FLAGS=(
@@ -50,7 +51,7 @@ work="$built/work"
 build() {
     say "building the targets"
     (cd "$integration/fuzz" &&
-        CARGO_TARGET_DIR="$built" RUSTFLAGS="${FLAGS[*]}" cargo build --quiet --release --locked --target "$triple")
+        CARGO_TARGET_DIR="$built" RUSTFLAGS="${FLAGS[*]}" cargo build --quiet --release --target "$triple")
 }
 
 write_seeds() {
@@ -76,15 +77,17 @@ fuzz() {
     [ "$crashes" -eq 0 ] || failed=1
 }
 
-# keep_best TARGET: what reaches most with least, into the kept corpus.
+# keep_best TARGET: what reaches most with least, into the kept corpus. libFuzzer writes first what
+# adds most.
 keep_best() {
     local target="$1" merged="$work/merged/$1" kept="$integration/fuzz/corpus/$1"
     rm -rf "$merged"
     mkdir -p "$merged" "$kept" "$work/corpus/$target"
-    "$(program "$target")" -merge=1 -max_len="$MAX_KEPT_BYTES" "$merged" "$kept" "$work/corpus/$target" \
+    "$(program "$target")" -set_cover_merge=1 -max_len="$MAX_KEPT_BYTES" "$merged" "$kept" "$work/corpus/$target" \
         >"$work/$target.merge.log" 2>&1
     find "$kept" -type f -delete
-    find "$merged" -type f -exec cp -t "$kept" {} +
+    find "$merged" -type f -printf '%C@ %p\n' | sort -n | sed -n "1,${MAX_KEPT_FILES}p" | cut -d' ' -f2- |
+        xargs -r cp -t "$kept"
     printf '%-12s %s inputs, %s bytes\n' "$target" "$(find "$kept" -type f | wc -l)" \
         "$(find "$kept" -type f -printf '%s\n' | awk '{ sum += $1 } END { print sum + 0 }')"
 }

@@ -90,7 +90,7 @@ mod tests {
             let next = fair.pop().unwrap();
             order.push(next);
             // Its line was empty in between.
-            if next >= 100 && next < 102 {
+            if (100..102).contains(&next) {
                 fair.push(&'b', 3, next + 1);
             }
         }

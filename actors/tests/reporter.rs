@@ -6,7 +6,7 @@ mod support;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use actix::{Actor, Addr, Context, Handler, MessageResult, ResponseFuture};
+use actix::{Actor, Addr, Arbiter, Context, Handler, MessageResult, ResponseFuture};
 use minidlt_actors::{
     consensus::{self, Consensus, SignerLinks},
     messages::{
@@ -54,7 +54,7 @@ impl Actor for Desk {
 
 impl Handler<Submit> for Desk {
     type Result = MessageResult<Submit>;
-    fn handle(&mut self, Submit(transactions): Submit, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, Submit { transactions, .. }: Submit, _: &mut Self::Context) -> Self::Result {
         let answer = |bytes: TransactionBytes| {
             let parsed = Transaction::parse(bytes.clone(), &self.network).unwrap();
             self.submitted.send(bytes).unwrap();
@@ -120,7 +120,9 @@ impl Node {
         let desk = Desk { network: network.id, refusals: refusals.into(), submitted: sender }.start();
         let outgoing = desk.clone().recipient();
         let signer = Signer::open(identity(me), network.id, node_key(me), directory.path(), outgoing);
-        let signer = signer.unwrap().start();
+        // On a thread of its own: Consensus waits for its signatures.
+        let signer = signer.unwrap();
+        let signer = Signer::start_in_arbiter(&Arbiter::new().handle(), |_| signer);
         let links = reporter::Links {
             signer: signer.clone().recipient(),
             mempool: desk.clone().recipient(),

@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, net::IpAddr, path::Path};
 use minidlt_protocol::{
     limits::{MAX_MEMBERS, MAX_VOTERS},
     registry::{NodeRole, Role},
+    sync::Synchronise,
     types::Name,
     vote::ConsensusMode,
 };
@@ -33,6 +34,8 @@ const ADMIN_ROLES: [Role; 6] =
 struct NetworkFile {
     network: Option<Name>,
     consensus: Option<ConsensusMode>,
+    #[serde(default)]
+    synchronise: Synchronise,
     organisations: Vec<Name>,
     nodes: Vec<RawNode>,
     #[serde(default)]
@@ -64,6 +67,7 @@ struct RawUser {
 pub struct Network {
     pub name: Name,
     pub consensus: ConsensusMode,
+    pub synchronise: Synchronise,
     pub organisations: Vec<Name>,
     pub nodes: Vec<NetworkNode>,
     pub users: Vec<NetworkUser>,
@@ -141,8 +145,14 @@ impl Network {
             port: None,
         };
         let nodes = organisations.iter().map(node).collect();
-        let file =
-            NetworkFile { network: None, consensus: Some(local.consensus), organisations, nodes, users: Vec::new() };
+        let file = NetworkFile {
+            network: None,
+            consensus: Some(local.consensus),
+            synchronise: Synchronise::default(),
+            organisations,
+            nodes,
+            users: Vec::new(),
+        };
         file.check(local.base_port, |key, problem| {
             if key.starts_with("nodes") { flag("base-port", problem) } else { flag(key, problem) }
         })
@@ -179,6 +189,7 @@ impl NetworkFile {
         Ok(Network {
             name,
             consensus: self.consensus.unwrap_or(ConsensusMode::Bft),
+            synchronise: self.synchronise,
             organisations: self.organisations,
             nodes,
             users,

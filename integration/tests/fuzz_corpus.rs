@@ -11,7 +11,11 @@ use std::{
 
 use minidlt_integration::{
     Random,
-    fuzz::{TARGETS, Target, memory::Counting, mutate},
+    fuzz::{
+        TARGETS, Target,
+        memory::{Counting, bounded},
+        mutate,
+    },
     root,
 };
 
@@ -69,6 +73,12 @@ fn what_is_kept_and_mutations_of_it_break_no_promise() {
         }
         println!("{}: {} inputs, {mutations} mutations in {:?}", target.name, inputs.len(), since.elapsed());
     }
+}
+
+#[test]
+#[should_panic(expected = "10 bytes of input took 1000000 bytes of memory")]
+fn room_for_what_is_only_announced_is_noticed() {
+    bounded(10, || drop(Vec::<u8>::with_capacity(1_000_000)));
 }
 
 /// For a fuzzer to begin with: `TEST_FUZZ_SEEDS` names the folder they are written to.

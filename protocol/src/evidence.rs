@@ -79,11 +79,11 @@ impl fmt::Display for Subject {
 /// Why two statements prove nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum EvidenceError {
-    #[error("{first} and {second} may both be: two about one thing are no evidence unless they differ")]
+    #[error("{first} and {second} do not exclude each other: evidence is two statements about one thing")]
     Apart { first: Subject, second: Subject },
-    #[error("{0} stands twice: two that differ are evidence")]
+    #[error("{0} stands there twice: evidence is two statements that differ")]
     Same(Subject),
-    #[error("the two stand in the wrong order; the lesser goes first (nil before any block)")]
+    #[error("the two statements stand in the wrong order: the lesser goes first, nil before any block")]
     OutOfOrder,
     #[error("{0} is not a voter")]
     NotAVoter(Identity),

@@ -274,8 +274,7 @@ fn whatever_sectors_of_the_last_write_a_crash_leaves_all_that_was_synced_is_ther
     let (mut height, mut round, mut crashes, mut torn_batches) = (1, 0, 0, 0);
     let mut synced: Vec<Record> = Vec::new();
     while crashes < CRASHES {
-        let (mut journal, records) =
-            Journal::open(dir.path()).unwrap_or_else(|error| panic!("crash {crashes}: {error}"));
+        let (mut journal, records) = open(dir.path());
         assert_eq!(records, synced, "seed {SEED}, after crash {crashes}");
         loop {
             let crash = dice.below(4) == 0;

@@ -9,7 +9,7 @@ use crate::session::{
 };
 
 /// How long nothing may come from a peer. TCP sends again what was lost after 0.2, 0.6, 1.4 and 3.0 s, so
-/// that a connection that lives through a cut stays still for as long again. This lies before the last:
+/// that a connection that lives through a cut may stay still for as long again. This lies before the last:
 /// what a cut has silenced either goes on within 0.8 s of its end, or has been given up by then. And it is
 /// four times what a live peer lets pass.
 const IDLE: Duration = Duration::from_secs(2);

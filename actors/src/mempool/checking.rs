@@ -4,8 +4,15 @@
 //! line for each user who submits and each node that gossips, served in turns. A flood waits behind
 //! itself.
 
-use std::{collections::BTreeMap, thread::available_parallelism};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::available_parallelism,
+};
 
+use actix::Recipient;
+use futures_util::future::join_all;
 use minidlt_protocol::{
     block::SharedTransaction,
     transaction::{Refusal, TransactionBytes},
@@ -15,6 +22,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     fair::Fair,
+    fatal,
     messages::verifier::VerifyTransactions,
     shares::{Bound, Full, Place},
 };
@@ -42,16 +50,23 @@ pub enum Whose {
 /// Of each transaction, in the order given.
 pub type Checked = Vec<Result<SharedTransaction, Refusal>>;
 
-pub struct Job {
-    pub request: VerifyTransactions,
+struct Job {
+    request: VerifyTransactions,
     /// Whoever waits for it.
-    pub answer: oneshot::Sender<Checked>,
+    answer: oneshot::Sender<Checked>,
 }
 
-pub struct Checking {
+/// What waits, and how much is at the Verifiers. Shared with the tasks that wait for those: each hands
+/// over the next when it is answered, without troubling the Mempool.
+struct Desk {
     waiting: Fair<Whose, Job>,
     under_way: usize,
     at_once: usize,
+    verifiers: Recipient<VerifyTransactions>,
+}
+
+pub struct Checking {
+    desk: Arc<Mutex<Desk>>,
     /// Being checked, lined up or under way.
     transactions: usize,
     users: Bound<Identity>,
@@ -59,11 +74,11 @@ pub struct Checking {
 }
 
 impl Checking {
-    pub fn new() -> Self {
+    pub fn new(verifiers: Recipient<VerifyTransactions>) -> Self {
+        let at_once = JOBS_A_THREAD * available_parallelism().map_or(1, usize::from);
+        let desk = Desk { waiting: Fair::default(), under_way: 0, at_once, verifiers };
         Self {
-            waiting: Fair::default(),
-            under_way: 0,
-            at_once: JOBS_A_THREAD * available_parallelism().map_or(1, usize::from),
+            desk: Arc::new(Mutex::new(desk)),
             transactions: 0,
             users: Bound::new(MAX_CHECKING),
             peers: BTreeMap::new(),
@@ -108,8 +123,22 @@ impl Checking {
         }
     }
 
-    /// Lines them up, in jobs; the answers come in the same order.
-    pub fn line_up(
+    /// Has them checked in their turn, in jobs. The results are in the order given.
+    pub fn check(
+        &mut self,
+        whose: &Whose,
+        transactions: &[TransactionBytes],
+        gateway: Option<&Identity>,
+    ) -> impl Future<Output = Checked> + use<> {
+        let answers = lock(&self.desk).line_up(whose, transactions, gateway);
+        hand_over(&self.desk);
+        // One wake for all of them.
+        verified(vec![actix_rt::spawn(verified(answers))])
+    }
+}
+
+impl Desk {
+    fn line_up(
         &mut self,
         whose: &Whose,
         transactions: &[TransactionBytes],
@@ -125,21 +154,67 @@ impl Checking {
         jobs.collect()
     }
 
-    /// The next job for the Verifiers, while there is room with them: told of with [`Self::done`].
-    pub fn next(&mut self) -> Option<Job> {
+    /// The next job for the Verifiers, while there is room with them.
+    fn next(&mut self) -> Option<Job> {
         let job = (self.under_way < self.at_once).then(|| self.waiting.pop()).flatten()?;
         self.under_way += 1;
         Some(job)
     }
+}
 
-    pub fn done(&mut self) {
-        self.under_way -= 1;
+fn lock(desk: &Mutex<Desk>) -> MutexGuard<'_, Desk> {
+    desk.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Hands as many jobs to the Verifiers as may be there.
+fn hand_over(desk: &Arc<Mutex<Desk>>) {
+    let mut at = lock(desk);
+    while let Some(Job { request, answer }) = at.next() {
+        let (verifying, desk) = (at.verifiers.send(request), desk.clone());
+        actix_rt::spawn(async move {
+            let checked = verified(vec![verifying]).await;
+            // Whoever asked may not wait any more.
+            let _moved_on = answer.send(checked);
+            lock(&desk).under_way -= 1;
+            hand_over(&desk);
+        });
     }
+}
+
+/// All of some jobs' answers, in their order. None is lost but where the Verifiers are.
+pub async fn verified<E: fmt::Display>(jobs: Vec<impl Future<Output = Result<Checked, E>>>) -> Checked {
+    let answers = join_all(jobs).await.into_iter();
+    let gone = |error| fatal::stop(format!("the verifiers are gone: {error}"));
+    answers.flat_map(|answer| answer.unwrap_or_else(gone)).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use actix::{Actor, Context, Handler};
+    use tokio::sync::mpsc;
+
     use super::*;
+
+    /// Answers what it is asked when it is told to.
+    struct Verifiers(mpsc::UnboundedSender<(usize, oneshot::Sender<()>)>);
+
+    impl Actor for Verifiers {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<VerifyTransactions> for Verifiers {
+        type Result = actix::ResponseFuture<Checked>;
+
+        fn handle(&mut self, request: VerifyTransactions, _: &mut Self::Context) -> Self::Result {
+            let (go_on, waits) = oneshot::channel();
+            let count = request.transactions.len();
+            self.0.send((count, go_on)).unwrap();
+            Box::pin(async move {
+                waits.await.unwrap();
+                vec![Err(Refusal::AlreadyPending); count]
+            })
+        }
+    }
 
     fn identity(n: usize) -> Identity {
         format!("user{n}@Org0").parse().unwrap()
@@ -149,27 +224,44 @@ mod tests {
         (0..count).map(|n| n.to_be_bytes().to_vec().into()).collect()
     }
 
-    #[test]
-    fn a_few_jobs_are_under_way_and_a_flood_waits_behind_itself() {
-        let mut checking = Checking { at_once: 2, ..Checking::new() };
-        let (flood, other) = (Whose::User(identity(0)), Whose::Peer(identity(1)));
-        let answers = checking.line_up(&flood, &transactions(320), None);
-        assert_eq!(answers.len(), 10);
-        assert!(checking.next().is_some() && checking.next().is_some() && checking.next().is_none());
-        checking.line_up(&other, &transactions(3), None);
-        checking.done();
-        let next = checking.next().unwrap();
-        assert_eq!(next.request.transactions.len(), 3, "it is the other's turn");
-        assert!(checking.next().is_none());
+    fn checking() -> (Checking, mpsc::UnboundedReceiver<(usize, oneshot::Sender<()>)>) {
+        let (sender, asked) = mpsc::unbounded_channel();
+        (Checking::new(Verifiers(sender).start().recipient()), asked)
     }
 
-    #[test]
-    fn one_user_has_a_quarter_and_one_node_does_not_make_another_wait() {
-        let mut checking = Checking::new();
+    #[actix_rt::test]
+    async fn a_few_jobs_are_under_way_and_a_flood_waits_behind_itself() {
+        let (mut checking, mut asked) = checking();
+        lock(&checking.desk).at_once = 2;
+        let (flood, other) = (Whose::User(identity(0)), Whose::Peer(identity(1)));
+        let flooded = checking.check(&flood, &transactions(320), None);
+        let first = [asked.recv().await.unwrap(), asked.recv().await.unwrap()];
+        let others = checking.check(&other, &transactions(3), None);
+        tokio::task::yield_now().await;
+        assert!(asked.try_recv().is_err(), "two at a time");
+        let [(_, go_on), (_, second)] = first;
+        go_on.send(()).unwrap();
+        let (count, go_on) = asked.recv().await.unwrap();
+        assert_eq!(count, 3, "it is the other's turn");
+        go_on.send(()).unwrap();
+        assert_eq!(others.await.len(), 3);
+        second.send(()).unwrap();
+        for _ in 2..10 {
+            let (count, go_on) = asked.recv().await.unwrap();
+            assert_eq!(count, JOB_TRANSACTIONS);
+            go_on.send(()).unwrap();
+        }
+        assert_eq!(flooded.await.len(), 320);
+    }
+
+    #[actix_rt::test]
+    async fn one_user_has_a_quarter_and_one_node_does_not_make_another_wait() {
+        let (mut checking, _asked) = checking();
         let share = MAX_CHECKING / 4;
-        let large = checking.room_for(&identity(0), share + 1).unwrap();
+        let large = checking.room_for(&identity(0), share + 1).unwrap_or_else(|refusal| panic!("{refusal}"));
         assert!(matches!(checking.room_for(&identity(0), 1), Err(Refusal::UserShareFull(_))));
-        let _others = [1, 2, 3].map(|n| checking.room_for(&identity(n), share).unwrap());
+        let others = [1, 2, 3].map(|n| checking.room_for(&identity(n), share));
+        assert!(others.iter().all(Result::is_ok));
         assert!(matches!(checking.room_for(&identity(4), 1), Err(Refusal::MempoolFull(_))));
         drop(large);
         assert!(checking.room_for(&identity(4), 1).is_ok());

@@ -16,7 +16,6 @@ mod checking;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    fmt,
     sync::Arc,
     time::Duration,
 };
@@ -25,7 +24,7 @@ use actix::{
     Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, MessageResult, Recipient, ResponseActFuture,
     ResponseFuture, SpawnHandle, WrapFuture, fut,
 };
-use futures_util::{FutureExt, future::join_all};
+use futures_util::FutureExt;
 use minidlt_protocol::{
     block::{CompactBlock, SharedTransaction},
     limits::{MAX_BLOCK_BYTES, MAX_BLOCK_TRANSACTIONS},
@@ -52,7 +51,7 @@ use crate::{
     metrics::{Metrics, count},
     store::reader::Reader,
 };
-use checking::{Checked, Checking, JOB_TRANSACTIONS, Job, Whose};
+use checking::{Checked, Checking, JOB_TRANSACTIONS, Whose, verified};
 
 /// So few, and so many bytes of them, are checked on the Mempool's own thread where nothing else is
 /// being checked.
@@ -126,10 +125,10 @@ impl Mempool {
         Self {
             me,
             pool,
+            checking: Checking::new(links.verifiers.clone()),
             links,
             consensus: None,
             metrics,
-            checking: Checking::new(),
             waking: false,
             held: BTreeMap::new(),
             outbox: Fair::default(),
@@ -142,12 +141,7 @@ impl Mempool {
     }
 
     /// Has transactions checked, in turns with those of others. The results are in the order given.
-    fn check(
-        &mut self,
-        whose: Whose,
-        transactions: &[TransactionBytes],
-        ctx: &mut Context<Self>,
-    ) -> ResponseActFuture<Self, Checked> {
+    fn check(&mut self, whose: Whose, transactions: &[TransactionBytes]) -> ResponseActFuture<Self, Checked> {
         let gateway = matches!(whose, Whose::User(_)).then(|| self.me.clone());
         let count = transactions.len();
         // Under load they go to all cores; a lone one is done before another thread would be awake.
@@ -159,29 +153,12 @@ impl Mempool {
                 let request = VerifyTransactions { transactions: transactions.to_vec(), gateway, at: None };
                 verified(vec![self.links.near.send(request)]).boxed_local()
             }
-            false => {
-                let answers = self.checking.line_up(&whose, transactions, gateway.as_ref());
-                self.hand_over(ctx);
-                verified(answers).boxed_local()
-            }
+            false => self.checking.check(&whose, transactions, gateway.as_ref()).boxed_local(),
         };
         Box::pin(checked.into_actor(self).map(move |checked, actor, _| {
             actor.checking.ended(&whose, count);
             checked
         }))
-    }
-
-    /// Hands as many jobs to the Verifiers as may be there.
-    fn hand_over(&mut self, ctx: &mut Context<Self>) {
-        while let Some(Job { request, answer }) = self.checking.next() {
-            let sent = self.links.verifiers.send(request).into_actor(self).map(|checked, actor, ctx| {
-                // Whoever asked may not wait any more.
-                let _moved_on = answer.send(checked.unwrap_or_else(|error| verifiers_gone(error)));
-                actor.checking.done();
-                actor.hand_over(ctx);
-            });
-            ctx.spawn(sent);
-        }
     }
 
     /// Puts a checked transaction into the pool, and into the block being assembled.
@@ -315,12 +292,12 @@ impl Handler<Wake> for Mempool {
 impl Handler<Submit> for Mempool {
     type Result = ResponseActFuture<Self, Vec<Result<Hash, Refusal>>>;
 
-    fn handle(&mut self, Submit { caller, transactions }: Submit, ctx: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, Submit { caller, transactions }: Submit, _: &mut Self::Context) -> Self::Result {
         let place = match self.checking.room_for(&caller, transactions.len()) {
             Ok(place) => place,
             Err(full) => return Box::pin(fut::ready(vec![Err(full); transactions.len()])),
         };
-        let checked = self.check(Whose::User(caller), &transactions, ctx).map(move |checked, actor, ctx| {
+        let checked = self.check(Whose::User(caller), &transactions).map(move |checked, actor, ctx| {
             drop(place);
             let admitted = checked
                 .into_iter()
@@ -366,7 +343,7 @@ impl Mempool {
     ) -> ResponseActFuture<Self, ()> {
         let mut new = transactions;
         new.retain(|bytes| self.pool.by_leaf(&merkle::leaf_hash(bytes.as_slice())).is_none());
-        let checked = self.check(Whose::Peer(peer.clone()), &new, ctx).map(Self::admit_all);
+        let checked = self.check(Whose::Peer(peer.clone()), &new).map(Self::admit_all);
         if self.checking.must_wait(&peer) {
             return Box::pin(checked);
         }
@@ -408,16 +385,6 @@ impl Mempool {
         actor.finish_assembly_if_complete(ctx);
         actor.after_admissions(ctx);
     }
-}
-
-/// All of some jobs' answers, in their order. None is lost but where the Verifiers are.
-async fn verified<E: fmt::Display>(jobs: Vec<impl Future<Output = Result<Checked, E>>>) -> Checked {
-    let answers = join_all(jobs).await.into_iter();
-    answers.flat_map(|answer| answer.unwrap_or_else(|error| verifiers_gone(error))).collect()
-}
-
-fn verifiers_gone(error: impl fmt::Display) -> ! {
-    fatal::stop(format!("the verifiers are gone: {error}"))
 }
 
 impl Mempool {

@@ -57,7 +57,7 @@ async fn what_proves_nothing_is_not_prepared() {
     let honest = votes(&node, [None, Some(7)]);
     let (status, kind, detail) = refused(TRADER, &votes(&node, [None, None])).await;
     assert_eq!((status, kind.as_str()), (422, "bad-evidence"), "{detail}");
-    assert!(detail.contains("the prevote of node3@Org02 at height 1, round 0 stands twice"), "{detail}");
+    assert!(detail.contains("the prevote of node3@Org02 at height 1, round 0 stands there twice"), "{detail}");
 
     let mut forged = honest.clone();
     forged["votes"]["second"]["vote"]["block"] = json!("00".repeat(32));

@@ -118,7 +118,7 @@ const FRAMES: [Frame; 19] = [
 /// What must come of a frame.
 #[derive(Debug, Clone)]
 enum Fate {
-    Heard(Heard),
+    Heard(Box<Heard>),
     Refused(&'static str),
 }
 
@@ -191,7 +191,7 @@ impl Course {
         if let Some(content) = content {
             let (bytes, heard) = (sound(&content), heard_of(&self.network, content));
             self.model.sent.push((bytes.clone(), heard.clone()));
-            return (bytes, Fate::Heard(heard));
+            return (bytes, Fate::Heard(Box::new(heard)));
         }
         let now = clock::now();
         let refused = |bytes: Vec<u8>, reason| (bytes, Fate::Refused(reason));
@@ -200,7 +200,7 @@ impl Course {
                 true => refused(Vec::new(), "malformed"),
                 false => {
                     let (bytes, heard) = self.model.sent[self.random.below(self.model.sent.len())].clone();
-                    (bytes, Fate::Heard(heard))
+                    (bytes, Fate::Heard(Box::new(heard)))
                 }
             },
             Frame::Garbage => {
@@ -291,7 +291,7 @@ impl Course {
         let (bytes, fate) = self.make(frame);
         self.connection.send(&bytes).await;
         match fate {
-            Fate::Heard(heard) => self.model.heard.push(heard),
+            Fate::Heard(heard) => self.model.heard.push(*heard),
             Fate::Refused(reason) => {
                 *self.model.refused.entry(reason).or_default() += 1;
                 self.model.refused_in_session += 1;
@@ -310,7 +310,7 @@ impl Course {
         for _ in 0..3 {
             let (frame, fate) = self.make(Frame::Gossip);
             let Fate::Heard(heard) = fate else { unreachable!("a sound frame") };
-            self.model.heard.push(heard);
+            self.model.heard.push(*heard);
             bytes.extend(u32::try_from(frame.len()).unwrap().to_be_bytes());
             bytes.extend(frame);
         }

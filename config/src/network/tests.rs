@@ -32,6 +32,22 @@ fn flags_out_of_bounds_are_named() {
     assert!(local(100, 3401).is_ok());
 }
 
+#[test]
+fn how_many_must_match_is_as_the_file_says_or_a_quorum() {
+    let load = |line: &str| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let users = "users: [{name: a, organisation: A, roles: [admin]}]";
+        std::fs::write(file.path(), format!("organisations: [A]\nnodes: [{{organisation: A}}]\n{users}\n{line}"))
+            .unwrap();
+        Network::load(file.path(), None, DEFAULT_BASE_PORT)
+    };
+    assert_eq!(load("").unwrap().synchronise, Synchronise::Quorum);
+    assert_eq!(load("synchronise: any").unwrap().synchronise, Synchronise::Any);
+    assert_eq!(load("synchronise: all").unwrap().synchronise, Synchronise::All);
+    let wrong = load("synchronise: most").unwrap_err().to_string();
+    assert!(wrong.contains("synchronise") && wrong.contains("`most`"), "{wrong}");
+}
+
 /// Each wrong network file, with its line after the file's path.
 #[test]
 fn each_wrong_network_file_has_its_line() {

@@ -7,10 +7,9 @@ use std::{
 
 /// What a byte of input may take while it is decoded, in bytes. A CBOR item of one byte becomes a
 /// value of some fifty, in a list that is copied as it grows.
-const PER_BYTE: usize = 256;
-/// What may be taken whatever the input: a decoder makes room for up to 4,096 items beforehand, and
-/// an error is put into words.
-const AT_LEAST: usize = 4 << 20;
+const PER_BYTE: usize = 128;
+/// What may be taken whatever the input: the buffers of the YAML reader are the largest of it.
+const AT_LEAST: usize = 256 << 10;
 
 thread_local! {
     static LIVE: Cell<usize> = const { Cell::new(0) };

@@ -6,7 +6,10 @@ use minidlt_config::{ConfigError, Flags, NODE_FILE, load, network, user};
 use tempfile::TempDir;
 
 static DIRECTORY: LazyLock<TempDir> = LazyLock::new(|| {
-    let directory = tempfile::tempdir().expect("a temporary directory");
+    // In memory, where there is such a place: a disk that others use would take most of the time.
+    let memory = Path::new("/dev/shm");
+    let directory = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    let directory = directory.expect("a temporary directory");
     // So that what is read leads on to the genesis and no further: keys and certificates are not text
     // of ours.
     let genesis = serde_yaml::to_string(&super::fixture::NETWORK.genesis).expect("a genesis is YAML");

@@ -22,10 +22,10 @@ use minidlt_integration::{
 use serde_json::json;
 
 /// Points of the ordinary run.
-const POINTS_ALONE: usize = 40;
-const POINTS_OF_FOUR: usize = 8;
+const POINTS_ALONE: usize = 42;
+const POINTS_OF_FOUR: usize = 9;
 /// Records submitted in a life.
-const RECORDS: u64 = 2;
+const RECORDS: u64 = 4;
 /// Where a vote that contradicts another is counted.
 const REFUSED: &str = "minidlt_messages_refused_total";
 /// Of four: so many that each node's turn to propose comes.
@@ -86,19 +86,35 @@ impl Client {
     }
 }
 
-/// The points to try: each change with each fault that suits it, or a choice of them.
-fn points(changes: &[Change], most: usize, random: &mut Random) -> Vec<(usize, Fault)> {
-    let suiting = |(at, change): (usize, &Change)| {
-        Fault::ALL.into_iter().filter(|fault| fault.suits(change)).map(|fault| (at + 1, fault)).collect::<Vec<_>>()
-    };
-    let mut all: Vec<(usize, Fault)> = changes.iter().enumerate().flat_map(suiting).collect();
-    if std::env::var_os("TEST_FAULT_POINTS").is_none_or(|value| value != "all") {
-        while all.len() > most {
-            all.swap_remove(random.below(all.len()));
+/// A life without a fault.
+struct Course {
+    changes: Vec<Change>,
+    /// How many changes there were when it was ready, and when it was told to stop.
+    ready: usize,
+    stopping: usize,
+}
+
+impl Course {
+    /// The points to try: each change with each fault that suits it; or a choice of them, as many
+    /// while it starts as while it serves and while it stops.
+    fn points(&self, most: usize, random: &mut Random) -> Vec<(usize, Fault)> {
+        let all = std::env::var_os("TEST_FAULT_POINTS").is_some_and(|value| value == "all");
+        let parts = [0..self.ready, self.ready..self.stopping, self.stopping..self.changes.len()];
+        let mut points = Vec::new();
+        for part in parts {
+            let suiting = |at: usize| {
+                let fits = Fault::ALL.into_iter().filter(move |fault| fault.suits(&self.changes[at]));
+                fits.map(move |fault| (at + 1, fault))
+            };
+            let mut of_part: Vec<(usize, Fault)> = part.flat_map(suiting).collect();
+            while !all && of_part.len() > most / 3 {
+                of_part.swap_remove(random.below(of_part.len()));
+            }
+            of_part.sort_unstable();
+            points.extend(of_part);
         }
-        all.sort_unstable();
+        points
     }
-    all
 }
 
 /// How a node's life with a fault ended, which is as it should have.
@@ -122,8 +138,11 @@ impl Tally {
         *self.0.entry((fault, end)).or_default() += 1;
     }
 
-    fn tell(&self, what: &str, changes: usize) {
-        println!("{what}: {changes} changes to files in a life, {} lives with a fault", self.0.values().sum::<usize>());
+    fn tell(&self, what: &str, course: &Course) {
+        let (lives, changes) = (self.0.values().sum::<usize>(), course.changes.len());
+        let (start, stop) = (course.ready, changes - course.stopping);
+        println!("{what}: {lives} lives with a fault; one without changes files {changes} times, {start} of them");
+        println!("  while it starts, {stop} while it stops");
         self.0.iter().for_each(|((fault, end), times)| println!("  {fault:?}: {end:?} {times}"));
         let reached = self.0.iter().filter(|((_, end), _)| *end != End::NotReached).map(|(_, times)| times);
         assert!(reached.sum::<usize>() > 0, "faults were reached");
@@ -177,13 +196,14 @@ fn a_node_alone_starts_again_from_every_point_with_all_that_it_told() {
         Err(why) => return not_run("faults at each point", &why),
     };
     let mut random = Random::seeded();
-    let (_, changes) = live(&mut cluster, &disk, None);
-    assert!(changes.iter().any(Change::is_of_a_log), "the library sees what the node writes: {changes:?}");
+    let new = std::fs::read(cluster.node(0).join(NEW_NODES_LOG)).expect("init writes it");
+    let (_, course) = live(&mut cluster, &new, &disk, None);
+    assert!(course.changes.iter().any(Change::is_of_a_log), "the library sees what the node writes");
 
     let mut tally = Tally::default();
-    for point in points(&changes, POINTS_ALONE, &mut random) {
+    for point in course.points(POINTS_ALONE, &mut random) {
         let log = cluster.log(0).len();
-        let (mut client, _) = live(&mut cluster, &disk, Some(point));
+        let (mut client, _) = live(&mut cluster, &new, &disk, Some(point));
         tally.count(point.1, end(&mut cluster, 0, &disk, point, log));
         cluster.start_node(0);
         cluster.wait_ready(0);
@@ -193,20 +213,26 @@ fn a_node_alone_starts_again_from_every_point_with_all_that_it_told() {
         assert_eq!(cluster.stop_node(0), 0);
         assert_eq!(verified(&cluster, 0), client.told.len(), "nothing else is in it, after {point:?}");
     }
-    tally.tell("a node alone", changes.len());
+    tally.tell("a node alone", &course);
 }
 
-/// A node's life from an empty disk on, up to its end with a fault, or of its own.
-fn live(cluster: &mut Cluster, disk: &Disk, fault: Option<(usize, Fault)>) -> (Client, Vec<Change>) {
+/// Says that a node is new, and has not lost the record of its votes.
+const NEW_NODES_LOG: &str = "data/signer-0.log";
+
+/// A new node's life from an empty disk on, up to its end with a fault, or of its own.
+fn live(cluster: &mut Cluster, new: &[u8], disk: &Disk, fault: Option<(usize, Fault)>) -> (Client, Course) {
     let data = cluster.node(0).join("data");
     std::fs::remove_dir_all(&data).and_then(|()| std::fs::create_dir(&data)).expect("an empty disk");
+    std::fs::write(cluster.node(0).join(NEW_NODES_LOG), new).expect("a new node's log is written");
     let mut client = Client::of(cluster);
     start(cluster, 0, disk, fault);
+    let ready = disk.changes().len();
     let _answered = (0..RECORDS).all(|_| !cluster.is_over(0) && client.submit(cluster, 0));
+    let stopping = disk.changes().len();
     if fault.is_none() {
         assert_eq!(cluster.stop_node(0), 0, "no fault, no end: {}", cluster.log(0));
     }
-    (client, disk.changes())
+    (client, Course { changes: disk.changes(), ready, stopping })
 }
 
 /// Starts a node on this disk, and waits until it is ready or has ended.
@@ -230,12 +256,14 @@ fn one_of_four_starts_again_from_every_point_and_never_votes_twice() {
     let mut client = Client::of(&cluster);
     start(&mut cluster, VICTIM, &disk, None);
     (0..VICTIM).for_each(|node| cluster.wait_ready(node));
+    let ready = disk.changes().len();
     load(&cluster, &mut client, VICTIM);
+    let stopping = disk.changes().len();
     assert_eq!(cluster.stop_node(VICTIM), 0);
-    let changes = disk.changes();
+    let course = Course { changes: disk.changes(), ready, stopping };
 
     let mut tally = Tally::default();
-    for point in points(&changes, POINTS_OF_FOUR, &mut random) {
+    for point in course.points(POINTS_OF_FOUR, &mut random) {
         // It has something to fetch, so that fetching meets the fault, too.
         assert!(client.submit(&cluster, 0), "three of four go on");
         let log = cluster.log(VICTIM).len();
@@ -260,7 +288,7 @@ fn one_of_four_starts_again_from_every_point_and_never_votes_twice() {
     let chain = cluster.chain(VICTIM);
     (0..VICTIM).for_each(|node| assert!(cluster.chain(node) == chain, "node {node} holds the same blocks"));
     client.assert_kept(&cluster, VICTIM);
-    tally.tell("one of four", changes.len());
+    tally.tell("one of four", &course);
 }
 
 /// Records through an honest node and through the victim, as long as it is there.

@@ -53,7 +53,7 @@ pub fn assemble(
         created,
         consensus: network.consensus,
         timeouts: Timeouts::default(),
-        synchronise: Default::default(),
+        synchronise: network.synchronise,
         organisations: authorities.iter().map(organisation).collect::<Result<_, _>>()?,
         nodes,
         users,

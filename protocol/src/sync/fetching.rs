@@ -105,12 +105,12 @@ impl Synchroniser {
     }
 
     pub(super) fn on_refused(&mut self, now: Duration, forked: bool) {
+        self.outputs.push(Output::DropAccepted);
         let Some(refused) = self.fetching.accepted.pop_front() else { return };
         // What was accepted after it follows it, and so does what was asked for.
         self.fetching.accepted.clear();
         self.fetching.asked = None;
         self.fetching.responder = None;
-        self.outputs.push(Output::DropAccepted);
         if forked {
             self.ask(now, &refused.peer, Some(self.head.height));
         }

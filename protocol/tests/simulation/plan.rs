@@ -56,7 +56,8 @@ pub struct Plan {
     pub partitions: bool,
     pub most_delay: u64,
     pub spell: Option<Spell>,
-    /// How many heights must follow once the faults have stopped.
+    /// How many heights must follow once the faults have stopped; none where so many are faulty that
+    /// the others need not get on.
     pub heights_after: u64,
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use minidlt_protocol::{
     consensus,
-    sync::{Chain, Input, Output, Place, Settings, Synchroniser, TICK_EVERY, VoteRecord},
+    sync::{Input, Output, Place, Settings, Synchroniser, TICK_EVERY, VoteRecord},
     types::{Height, Identity},
     vote::Certificate,
 };
@@ -171,7 +171,7 @@ impl World {
             Said::Standing(Some((block, certificate))) => {
                 let place = Place { height: block.height, block: block.hash() };
                 let named = (certificate.height, certificate.block) == (place.height, place.block);
-                if named && certificate.verify(&NETWORK, &self.voters).is_ok() {
+                if named && self.certifies(&certificate) {
                     self.synchronise(to, Input::Standing { peer, place });
                 }
             }
@@ -210,13 +210,12 @@ impl World {
             && let Some((block, certificate)) = self.nodes[node].fetched.front().cloned()
         {
             let place = self.nodes[node].disk.place();
-            let known = Place { height: block.height, block: block.hash() };
-            if self.nodes[node].disk.holds(&known) {
+            if block.height <= place.height {
                 self.nodes[node].fetched.pop_front();
                 continue;
             }
             let named = (certificate.height, certificate.block) == (block.height, block.hash());
-            let certified = named && certificate.verify(&NETWORK, &self.voters).is_ok();
+            let certified = named && self.certifies(&certificate);
             if certified && block.height == place.height.next() && block.previous == place.block {
                 self.nodes[node].fetched.pop_front();
                 self.report.caught_up += 1;

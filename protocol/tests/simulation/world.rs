@@ -24,6 +24,8 @@ pub const NETWORK: Hash = Hash::from_bytes([7; 32]);
 const COMPARE_EVERY: u64 = 8;
 /// Milliseconds after the faults within which the promised heights must follow.
 const PATIENCE: u64 = 120_000;
+/// How many messages are known before all are forgotten.
+const CHECKED_MESSAGES: usize = 2_000;
 
 pub fn key(node: usize) -> SecretKey {
     SecretKey::from_bytes(&[node as u8 + 1; 32]).unwrap()
@@ -137,6 +139,9 @@ pub struct World {
     queue: BTreeMap<(u64, u64), Event>,
     pub(super) nodes: Vec<Node>,
     pub(super) voters: Voters,
+    /// What was found of messages and certificates.
+    checked: BTreeMap<Vec<u8>, Option<Verified>>,
+    certified: BTreeMap<Vec<u8>, bool>,
     pub(super) checker: Checker,
     pub(super) report: Report,
     /// The alarms that are set, for a timer set again replaces the earlier one.
@@ -169,6 +174,8 @@ impl World {
             nodes,
             checker: Checker::new(NETWORK, voters.clone()),
             voters,
+            checked: BTreeMap::new(),
+            certified: BTreeMap::new(),
             report: Report::default(),
             alarms: BTreeMap::new(),
             sides: vec![false; plan.nodes],
@@ -205,7 +212,7 @@ impl World {
                 if self.report.healed_in == 0 && self.highest() + self.plan.heights_after > goal {
                     self.report.healed_in = time - calm_from;
                 }
-                if self.lowest() >= goal {
+                if self.lowest() >= goal || self.plan.heights_after == 0 {
                     break;
                 }
                 if time > calm_from + PATIENCE {
@@ -419,21 +426,37 @@ impl World {
             }
         }
         self.checker.sent(node, &message);
-        self.send_to_all(node, message);
+        let Some(message) = self.verified(&message) else {
+            return self.checker.violations.push(Violation::Unsigned { node });
+        };
+        for to in (0..self.plan.nodes).filter(|to| *to != node) {
+            self.carry(node, to, |to| Event::Message { to, message: message.clone() });
+        }
     }
 
-    fn send_to_all(&mut self, node: usize, message: Wire) {
-        let bytes = codec::encode(&message);
-        let message: Wire = codec::decode_canonical(&bytes, 1 << 20).expect("what is sent can be read");
-        // Checked once, for all receivers: the simulation would otherwise do nothing else.
-        match message.verify(&NETWORK, &self.voters) {
-            Ok(message) => {
-                for to in (0..self.plan.nodes).filter(|to| *to != node) {
-                    self.carry(node, to, |to| Event::Message { to, message: message.clone() });
-                }
-            }
-            Err(_) => self.report.rejected_messages += 1,
+    /// As its receivers find it. Each message is checked once, however often and to whomever it is sent:
+    /// the simulation would otherwise do nothing else.
+    fn verified(&mut self, message: &Wire) -> Option<Verified> {
+        let bytes = codec::encode(message);
+        if self.checked.len() > CHECKED_MESSAGES {
+            self.checked.clear();
         }
+        let voters = &self.voters;
+        let check = |bytes: &[u8]| {
+            let message: Wire = codec::decode_canonical(bytes, 1 << 20).expect("what is sent can be read");
+            message.verify(&NETWORK, voters).ok()
+        };
+        self.checked.entry(bytes).or_insert_with_key(|bytes| check(bytes)).clone()
+    }
+
+    /// As above, for certificates.
+    pub(super) fn certifies(&mut self, certificate: &Certificate) -> bool {
+        let bytes = codec::encode(certificate);
+        if self.certified.len() > CHECKED_MESSAGES {
+            self.certified.clear();
+        }
+        let voters = &self.voters;
+        *self.certified.entry(bytes).or_insert_with(|| certificate.verify(&NETWORK, voters).is_ok())
     }
 
     fn send_body(&mut self, node: usize, block: Hash) {
@@ -604,9 +627,9 @@ impl World {
                 self.carry(node, to, |to| Event::Body { to, block: block.clone() });
             }
             for message in message.into_iter().chain(junk) {
-                match message.verify(&NETWORK, &self.voters) {
-                    Ok(message) => self.carry(node, to, |to| Event::Message { to, message: message.clone() }),
-                    Err(_) => self.report.rejected_messages += 1,
+                match self.verified(&message) {
+                    Some(message) => self.carry(node, to, |to| Event::Message { to, message: message.clone() }),
+                    None => self.report.rejected_messages += 1,
                 }
             }
         }

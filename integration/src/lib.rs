@@ -12,7 +12,8 @@
 //! | [`peer`] | the other end of a connection with a node: signs and speaks as a node |
 //! | `process` | the program, other processes, and waiting for what they do |
 //! | `client` | [`Client`]: a connection that is kept |
-//! | `load` | [`Load`]: clients that submit without pause, with a [`Memory`] of what they heard |
+//! | `load` | [`Load`]: clients that submit without pause |
+//! | `memory` | [`Memory`]: every answer that clients heard |
 //! | `checker` | compares what the nodes hold with what the clients heard |
 //! | `figures` | what a run found, in numbers, and how much the long run does |
 //! | `random` | [`Random`]: from a seed that is printed |

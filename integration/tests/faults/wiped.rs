@@ -18,8 +18,8 @@ use crate::{
 const VICTIM: usize = 3;
 const OTHERS: &[usize] = &[0, 1, 2];
 /// Transactions on the ledger that is lost.
-const LOST: u64 = 30_000;
-/// Catching up is so many times as fast as the others commit meanwhile.
+const LOST: u64 = 50_000;
+/// Catching up is so many times as fast as the cluster commits when it has nothing else to do.
 const TIMES_AS_FAST: f64 = 5.0;
 /// What the others commit meanwhile, a second.
 const MEANWHILE_PER_SECOND: u32 = 100;
@@ -83,7 +83,7 @@ fn it_catches_up_under_load_and_votes_again() {
     let probe = run.prepare();
     run.measure(probe, "caught_up");
     run.check(BOUND);
-    assert!(speed >= TIMES_AS_FAST * meanwhile, "{speed} transactions/s, the others {meanwhile}");
+    assert!(speed >= TIMES_AS_FAST * filled_per_second, "{speed} transactions/s, committed {filled_per_second}");
 }
 
 /// With two down and one of them back without its memory, three of four could decide: but in the height

@@ -62,9 +62,7 @@ impl Connection {
 
     /// Reads until the other side has closed.
     async fn closed(&mut self) {
-        while let Ok(frame) = self.reader.next().await {
-            assert!(!frame.is_empty());
-        }
+        while self.reader.next().await.is_ok() {}
     }
 }
 
@@ -120,6 +118,7 @@ const FRAMES: [Frame; 19] = [
 enum Fate {
     Heard(Box<Heard>),
     Refused(&'static str),
+    Nothing,
 }
 
 /// What the victim must have heard since it was last looked at, and counted since it began.
@@ -197,7 +196,7 @@ impl Course {
         let refused = |bytes: Vec<u8>, reason| (bytes, Fate::Refused(reason));
         match frame {
             Frame::Replay => match self.model.sent.is_empty() {
-                true => refused(Vec::new(), "malformed"),
+                true => refused(vec![0xff], "malformed"),
                 false => {
                     let (bytes, heard) = self.model.sent[self.random.below(self.model.sent.len())].clone();
                     (bytes, Fate::Heard(Box::new(heard)))
@@ -212,7 +211,7 @@ impl Course {
             }
             Frame::CutShort => {
                 let mut bytes = sound(&said);
-                bytes.truncate(self.random.below(bytes.len()));
+                bytes.truncate(1 + self.random.below(bytes.len() - 1));
                 refused(bytes, "malformed")
             }
             Frame::FlippedSignature => {
@@ -247,7 +246,8 @@ impl Course {
                 refused(stamped(Hash::ZERO, me.clone(), to.clone(), &said, &key(PEER)), "bad-signature")
             }
             Frame::ForgedVote => refused(sound(&vote(id, OTHER, &key(PEER))), "bad-content"),
-            _ => refused(Vec::new(), "malformed"),
+            // A beat: its sender is there.
+            _ => (Vec::new(), Fate::Nothing),
         }
     }
 
@@ -292,6 +292,7 @@ impl Course {
         self.connection.send(&bytes).await;
         match fate {
             Fate::Heard(heard) => self.model.heard.push(*heard),
+            Fate::Nothing => {}
             Fate::Refused(reason) => {
                 *self.model.refused.entry(reason).or_default() += 1;
                 self.model.refused_in_session += 1;

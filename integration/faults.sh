@@ -11,6 +11,7 @@ cd "$root"
 # SIGKILLs in each mode; partitions of each kind; seconds that the longest cuts and pauses last, and
 # that the storm lasts; transactions on the ledger of the node that loses it; seeds of the simulation;
 # seconds of fuzzing for each target. The last two are left out by 0.
+export TEST_SPEED_TARGETS="${TEST_SPEED_TARGETS:-1}"
 export TEST_SIGKILLS="${TEST_SIGKILLS:-200}"
 export TEST_PARTITIONS="${TEST_PARTITIONS:-5}"
 export TEST_CUT_SECONDS="${TEST_CUT_SECONDS:-120}"

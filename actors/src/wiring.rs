@@ -84,6 +84,16 @@ pub struct Running {
     disk: [Arbiter; 2],
 }
 
+/// Files of a node beside those below: its logs, keys, the event loops' own.
+const OTHER_FILES: usize = 128;
+
+/// How many file descriptors a node uses at most, by its own bounds.
+pub fn descriptors(settings: &Settings) -> u64 {
+    let api = admin::Limits::default();
+    let connections = api.workers * api.connections_per_worker + health::CONNECTIONS + settings.limits.sessions;
+    (connections + store::MAX_OPEN_FILES + OTHER_FILES) as u64
+}
+
 /// Starts a node. Ports are bound before anything is written to disk but the ledger's lock. `vote_from` is
 /// its operator's word that it has never voted at this height or above, where its record of that is lost.
 pub async fn start(settings: Settings, vote_from: Option<Height>) -> Result<Running, StartError> {

@@ -37,7 +37,7 @@ impl RunningHealth {
     }
 }
 
-const CONNECTIONS: usize = 64;
+pub const CONNECTIONS: usize = 64;
 /// For a request to come, and for another part of the node to answer.
 const TIME: Duration = Duration::from_secs(2);
 

@@ -27,6 +27,7 @@ use actix::{Actor, Context, Handler, MessageResult};
 
 pub use self::{
     open::{OpenError, Settings, open},
+    schema::MAX_OPEN_FILES,
     writer::{CommitError, Writer},
 };
 use crate::{

@@ -116,7 +116,7 @@ const WRITE_BUFFER_BYTES: usize = 16 << 20;
 const ALL_WRITE_BUFFERS_BYTES: usize = 48 << 20;
 /// Bounds both the disk taken by, and the time to read again at start, what is not yet sorted.
 const MAX_LOG_BYTES: u64 = 64 << 20;
-const MAX_OPEN_FILES: i32 = 256;
+pub const MAX_OPEN_FILES: usize = 256;
 const BACKGROUND_JOBS: i32 = 2;
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
 const INFO_LOG_BYTES: usize = 1 << 20;
@@ -125,7 +125,7 @@ pub fn database_options() -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
-    options.set_max_open_files(MAX_OPEN_FILES);
+    options.set_max_open_files(MAX_OPEN_FILES as i32);
     options.set_max_background_jobs(BACKGROUND_JOBS);
     options.set_db_write_buffer_size(ALL_WRITE_BUFFERS_BYTES);
     options.set_max_total_wal_size(MAX_LOG_BYTES);

@@ -36,6 +36,7 @@ impl Start {
         log_to_stderr(settings.log_level);
         abort_on_panic();
         settings.warnings.iter().for_each(|warning| warn!("{warning}"));
+        raise_descriptors(wiring::descriptors(&settings));
         fatal::exit(match System::new().block_on(serve(settings, self.vote_from.map(Height::new))) {
             Ok(()) => 0,
             Err(failure) => failure.tell(),
@@ -57,6 +58,23 @@ async fn serve(settings: Settings, vote_from: Option<Height>) -> Result<(), Fail
     node.end().await;
     info!("stopped");
     Ok(())
+}
+
+/// A database that cannot open a file ends the node, so the limit that most systems begin with, 1,024, is
+/// raised as far as the system lets it.
+fn raise_descriptors(needed: u64) {
+    let raised = rlimit::Resource::NOFILE.get().and_then(|(soft, hard)| match soft.max(needed.min(hard)) {
+        wanted if wanted > soft => rlimit::Resource::NOFILE.set(wanted, hard).map(|()| wanted),
+        enough => Ok(enough),
+    });
+    match raised {
+        Ok(limit) if limit >= needed => {}
+        Ok(limit) => warn!(
+            "this process may open {limit} files, and its connections may come to {needed}: a flood of them can stop \
+             this node. Raise the hard limit (ulimit -Hn, or LimitNOFILE of its service)"
+        ),
+        Err(error) => warn!("the limit of open files cannot be raised to {needed}: {error}"),
+    }
 }
 
 /// One line an event, to standard error. The level can be changed while the node runs, so the

@@ -9,7 +9,9 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use actix::{Actor, Addr, Arbiter, Context, Handler, MessageResult, ResponseFuture};
 use minidlt_actors::{
     consensus::{self, Consensus, SignerLinks},
+    journal,
     messages::{
+        consensus::TakePart,
         evidence::Report,
         mempool::{Assemble, Hold, Pick, Submit},
         network::{FromPeer, Outgoing},
@@ -26,7 +28,7 @@ use minidlt_protocol::{
     evidence::Evidence,
     message::{CheckedConsensus, ConsensusContent},
     transaction::{Operation, Refusal, Transaction, TransactionBytes},
-    types::Hash,
+    types::{Hash, Height},
     vote::SignedVote,
 };
 use support::{Network, identity, node_key};
@@ -115,6 +117,8 @@ struct Node {
 impl Node {
     fn start(me: u8, refusals: impl Into<VecDeque<Refusal>>) -> Self {
         let (directory, network) = (TempDir::new().unwrap(), Network::new());
+        let (file, nothing_signed) = journal::of_a_new_node();
+        std::fs::write(directory.path().join(file), nothing_signed).unwrap();
         let (writer, reader) = network.open(&directory.path().join("ledger")).unwrap();
         let (sender, submitted) = mpsc::unbounded_channel();
         let desk = Desk { network: network.id, refusals: refusals.into(), submitted: sender }.start();
@@ -195,6 +199,7 @@ async fn two_votes_that_a_core_hears_are_reported() {
     let mut node = Node::start(FIRST, []);
     let metrics = Arc::new(Metrics::new());
     let consensus = node.consensus(metrics.clone());
+    consensus.send(TakePart(Height::new(1))).await.unwrap();
     // The one for a block came first: in the report the lesser does.
     for block in [Some(7), None] {
         consensus.send(node.heard(node.network.prevote(1, 1, block))).await.unwrap();

@@ -205,7 +205,10 @@ impl Sync {
         let theirs = self.shown.get(&peer).filter(|shown| shown.hash == place.block).cloned();
         let ours = self.links.reader.certified_header(place.height).unwrap_or_else(|error| fatal::stop(error));
         let (Some(theirs), Some(ours)) = (theirs, ours) else {
-            return error!("{peer} has shown another chain, without a block that proves it");
+            // It has shown another place since: it is asked for this one again, as the proof to keep.
+            error!("{peer} has another block at height {}: this node does not vote any more", place.height);
+            self.asked.insert(peer.clone());
+            return self.tell(To::One(peer), SyncContent::Synchronise { at: Some(place.height) });
         };
         let fork = Fork { ours, theirs, shown_by: peer, seen: clock::now() };
         error!(

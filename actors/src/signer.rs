@@ -91,11 +91,17 @@ impl Signer {
         self.journal.as_ref().map_or(VoteRecord::Lost, |journal| VoteRecord::Kept(journal.height()))
     }
 
-    /// Begins a journal where there is none: nothing below this height was or will be signed.
+    /// Whether nothing was signed since a lost journal was begun anew, if it was.
+    pub fn has_signed_nothing(&self) -> bool {
+        let begun_anew = self.journal.as_ref().is_none_or(|journal| journal.height() > Height::GENESIS);
+        begun_anew && self.guard.votes.is_empty() && self.guard.proposals.is_empty() && self.found.is_empty()
+    }
+
+    /// Begins the journal anew: nothing below this height was or will be signed.
     pub fn vote_from(&mut self, height: Height) -> Result<(), JournalError> {
-        if self.journal.is_none() {
-            self.journal = Some(Journal::begin_at(&self.directory, height)?);
-        }
+        // Its files must not be held by this process any more.
+        self.journal = None;
+        self.journal = Some(Journal::begin_at(&self.directory, height)?);
         Ok(())
     }
 
@@ -259,10 +265,9 @@ impl Handler<StampOne> for Signer {
 impl Handler<ReadLog> for Signer {
     type Result = MessageResult<ReadLog>;
 
-    fn handle(&mut self, ReadLog(height): ReadLog, _: &mut Self::Context) -> Self::Result {
-        let found = std::mem::take(&mut self.found);
-        let of_this = self.journal.as_ref().is_some_and(|journal| journal.height() == height);
-        MessageResult(if of_this { found } else { Vec::new() })
+    fn handle(&mut self, _: ReadLog, _: &mut Self::Context) -> Self::Result {
+        let height = self.journal.as_ref().map_or(Height::GENESIS, Journal::height);
+        MessageResult((height, std::mem::take(&mut self.found)))
     }
 }
 
@@ -270,6 +275,8 @@ impl Handler<VoteFrom> for Signer {
     type Result = ();
 
     fn handle(&mut self, VoteFrom(height): VoteFrom, _: &mut Self::Context) {
-        self.vote_from(height).unwrap_or_else(|error| stop(&error));
+        if self.journal.is_none() {
+            self.vote_from(height).unwrap_or_else(|error| stop(&error));
+        }
     }
 }

@@ -15,13 +15,7 @@ use std::{
 
 use actix::{Actor, Addr, Arbiter};
 use minidlt_config::Settings;
-use minidlt_protocol::{
-    consensus::Timeouts,
-    genesis,
-    mempool::Mempool as Pool,
-    sync::{Place, VoteRecord},
-    types::Height,
-};
+use minidlt_protocol::{consensus::Timeouts, genesis, mempool::Mempool as Pool, sync::Place, types::Height};
 use thiserror::Error;
 use tokio::sync::Notify;
 
@@ -58,7 +52,7 @@ pub enum StartError {
     #[error("data_dir: {0}")]
     Fork(#[from] ForkError),
     #[error(
-        "--vote-from {}: this node has its record of votes, in {}, and needs no word on it; leave the flag out",
+        "--vote-from {}: this node has a record of its votes, in {}, and needs no word on it; leave the flag out",
         .0, .1.display()
     )]
     VoteFrom(Height, PathBuf),
@@ -131,7 +125,7 @@ pub async fn start(settings: Settings, vote_from: Option<Height>) -> Result<Runn
     let mut signer =
         Signer::open(me.clone(), network, key, &data_dir, listener.clone().recipient()).map_err(journal_error)?;
     if let Some(from) = vote_from {
-        if signer.record() != VoteRecord::Lost {
+        if !signer.has_signed_nothing() {
             return Err(StartError::VoteFrom(from, data_dir));
         }
         signer.vote_from(from).map_err(journal_error)?;
@@ -164,7 +158,7 @@ pub async fn start(settings: Settings, vote_from: Option<Height>) -> Result<Runn
     let reporter = Reporter::new(me.clone(), registry.voters(), reporter_links);
     let reporter = Reporter::start_in_arbiter(&mempool_arbiter.handle(), |_| reporter);
 
-    let log = signer.send(ReadLog(reader.head().height.next())).await?;
+    let log = signer.send(ReadLog).await?;
     let consensus_links = consensus::Links {
         pick: mempool.clone().recipient(),
         assemble: mempool.clone().recipient(),

@@ -184,7 +184,7 @@ impl Node {
             publish: self.signer.clone().recipient(),
         };
         let (me, registry) = (identity(self.me), Arc::new(self.network.registry.clone()));
-        Consensus::new(me, registry, Timeouts::default(), links, signer, Vec::new(), metrics).start()
+        Consensus::new(me, registry, Timeouts::default(), links, signer, Default::default(), metrics).start()
     }
 
     fn heard(&self, vote: SignedVote) -> FromPeer<CheckedConsensus> {

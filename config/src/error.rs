@@ -9,6 +9,8 @@ use minidlt_protocol::{
 };
 use thiserror::Error;
 
+use crate::files::one_line;
+
 use crate::authority::{BadCa, Refusal};
 
 /// Where a value came from.
@@ -46,7 +48,8 @@ pub enum ConfigError {
 
 impl ConfigError {
     pub(crate) fn key(key: impl Into<String>, origin: Origin, problem: Problem) -> Self {
-        Self::Key { key: key.into(), origin, problem: Box::new(problem) }
+        // A key may be anything that somebody wrote.
+        Self::Key { key: one_line(&key.into()), origin, problem: Box::new(problem) }
     }
 
     pub(crate) fn file(path: impl Into<PathBuf>, problem: Problem) -> Self {

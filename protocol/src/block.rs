@@ -79,6 +79,16 @@ pub struct CertifiedBlock {
     pub certificate: Certificate,
 }
 
+impl CertifiedBlock {
+    /// About how many bytes it takes in a message.
+    pub fn about_bytes(&self) -> usize {
+        /// More than a header, or one signature with the longest of names, takes as encoded.
+        const PART_BYTES: usize = 512;
+        let transactions: usize = self.block.transactions.iter().map(|bytes| bytes.as_slice().len() + 5).sum();
+        transactions + PART_BYTES * (1 + self.certificate.signatures.len())
+    }
+}
+
 /// A proposal without its transactions, which every mempool should hold already: their leaf hashes
 /// and not their ids, so that it is one block also where an author signed one body twice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

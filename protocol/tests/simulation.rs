@@ -59,6 +59,7 @@ fn add(sum: &mut Report, report: Report) {
     sum.caught_up += report.caught_up;
     sum.blamed += report.blamed;
     sum.wiped += report.wiped;
+    sum.lost_chains += report.lost_chains;
     sum.healed_in = sum.healed_in.max(report.healed_in);
     sum.replays += report.replays;
     sum.ended_at = sum.ended_at.max(report.ended_at);
@@ -132,6 +133,17 @@ fn nodes_that_lost_everything_never_vote_twice() {
         let plan = |seed| Plan { liars, wipes: 3, heights_after, ..Plan::rough(seed, nodes, Bft) };
         let report = all("bft, lost disks", &seeds(6), plan);
         assert!(number("MINIDLT_SEED").is_some() || report.wiped > 0);
+    }
+}
+
+/// A node that lost its chain, and not the log of its votes, gets to the log's height by the others'
+/// blocks, and is locked there on what it was locked on.
+#[test]
+fn nodes_that_lost_their_chain_take_up_the_log_of_a_later_height() {
+    for (liars, heights_after) in [(0, 3), (1, 0)] {
+        let plan = |seed| Plan { liars, wipes: 3, keeps_log: true, heights_after, ..Plan::rough(seed, 4, Bft) };
+        let report = all("bft, lost chains", &seeds(12), plan);
+        assert!(number("MINIDLT_SEED").is_some() || report.lost_chains > 0);
     }
 }
 

@@ -103,7 +103,10 @@ pub struct Consensus {
     timers: BTreeMap<Timer, SpawnHandle>,
     bodies: Bodies,
     early: Early,
-    /// What the log held of the height that a crash interrupted.
+    /// What the log held of the height that a crash interrupted: where the ledger is behind it, for the
+    /// time when this node gets there. Without it the node would not know what it is locked on.
+    interrupted: Option<(Height, Vec<Vec<u8>>)>,
+    /// The same, read, of the height that comes.
     log: Log,
     /// Whom to answer when the fetched block under way is on disk.
     fetched: Option<FetchedReply>,
@@ -123,12 +126,10 @@ impl Consensus {
         timeouts: Timeouts,
         links: Links,
         signer: SignerLinks,
-        log: Vec<Vec<u8>>,
+        log: (Height, Vec<Vec<u8>>),
         metrics: Arc<Metrics>,
     ) -> Self {
-        let (head, network) = (links.reader.head(), links.reader.network());
-        let mut bodies = Bodies::default();
-        let log = signing::restore(log, &network, &registry, &mut bodies);
+        let head = links.reader.head();
         Self {
             me,
             voters: registry.voters(),
@@ -145,9 +146,10 @@ impl Consensus {
             committing: false,
             seal: None,
             timers: BTreeMap::new(),
-            bodies,
+            bodies: Bodies::default(),
             early: Early::default(),
-            log,
+            interrupted: Some(log),
+            log: Log::new(),
             fetched: None,
             waiting: None,
         }
@@ -155,6 +157,17 @@ impl Consensus {
 
     fn height(&self) -> Height {
         self.head.height.next()
+    }
+
+    /// Reads the log of the height that comes, if that is the one that was interrupted.
+    fn read_log(&mut self) {
+        let coming = self.height();
+        let Some((height, records)) = self.interrupted.take_if(|(height, _)| *height <= coming) else { return };
+        if height == coming {
+            let network = self.links.reader.network();
+            self.log = signing::restore(records, &network, &self.registry, &mut self.bodies);
+            self.hold(self.bodies.transactions());
+        }
     }
 
     /// Starts the height, if it is not under way. Nodes that do not vote follow by Sync alone.
@@ -413,7 +426,8 @@ impl Consensus {
         self.early.forget_up_to(self.head.height);
         // Whatever there was to agree on, it is asked for again below, or by the Mempool.
         self.wanted = false;
-        if self.early.has(self.height()) {
+        self.read_log();
+        if self.early.has(self.height()) || !self.log.is_empty() {
             self.start(ctx);
         } else if self.head.transactions > 0 && !self.committing {
             self.seal = Some(ctx.run_later(SEAL_AFTER, |actor, ctx| actor.start(ctx)));
@@ -472,7 +486,7 @@ impl Actor for Consensus {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.show_height(self.head.height);
-        self.hold(self.bodies.transactions());
+        self.read_log();
         if !self.log.is_empty() {
             info!("height {}: to be taken up where it was interrupted", self.height());
             self.start(ctx);

@@ -77,10 +77,10 @@ pub struct StampOne {
     pub content: Content,
 }
 
-/// The log's entries for this height, if the log is of this height; asked once at start.
+/// The height that the log is of and its entries, as found on opening; asked once at start.
 #[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "Vec<Vec<u8>>")]
-pub struct ReadLog(pub Height);
+#[rtype(result = "(Height, Vec<Vec<u8>>)")]
+pub struct ReadLog;
 
 /// Begins the log of a node that has lost it: from this height on it may sign. Answered once that is on
 /// disk. Nothing happens where there is a log.

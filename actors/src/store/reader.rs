@@ -128,7 +128,7 @@ impl Reader {
         while height <= head && blocks.len() < max {
             let certified = self.certified_block(height)?;
             let certified = certified.ok_or_else(|| ReadError(format!("block {height} is missing")))?;
-            bytes = bytes.saturating_add(size(&certified));
+            bytes = bytes.saturating_add(certified.about_bytes());
             if bytes > limit_bytes && !blocks.is_empty() {
                 break;
             }
@@ -167,12 +167,4 @@ impl Reader {
     pub fn backup(&self, directory: &Path) -> Result<(), ReadError> {
         Ok(Checkpoint::new(&self.database.db)?.create_checkpoint(directory)?)
     }
-}
-
-/// About how many bytes a block takes in a message.
-fn size(certified: &CertifiedBlock) -> usize {
-    /// More than a header, or one signature with the longest of names, takes as encoded.
-    const PART_BYTES: usize = 512;
-    let transactions: usize = certified.block.transactions.iter().map(|bytes| bytes.as_slice().len() + 5).sum();
-    transactions + PART_BYTES * (1 + certified.certificate.signatures.len())
 }

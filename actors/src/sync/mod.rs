@@ -83,13 +83,16 @@ pub struct Sync {
     started: Instant,
     /// The head that the rules know.
     head: Height,
-    /// Whom this node has asked where it stands, until it answers; and the highest each has shown.
+    /// Whom this node has asked where it stands, until it answers.
     asked: BTreeSet<Identity>,
+    /// What is being looked at, and the highest that each has shown and this node has yet to reach: all
+    /// verified, with the signatures of just a quorum.
+    showing: Option<CertifiedHeader>,
     shown: BTreeMap<Identity, CertifiedHeader>,
     /// Whom the log named last as the one that is asked.
     responder: Option<Identity>,
-    /// Accepted, not committed.
-    fetched: VecDeque<CertifiedBlock>,
+    /// Accepted, not committed, with who sent them.
+    fetched: VecDeque<(Identity, CertifiedBlock)>,
     committing: bool,
     serving: Serving,
     fork: Option<Fork>,
@@ -110,6 +113,7 @@ impl Sync {
             metrics,
             started: Instant::now(),
             asked: BTreeSet::new(),
+            showing: None,
             shown: BTreeMap::new(),
             responder: None,
             fetched: VecDeque::new(),
@@ -202,7 +206,8 @@ impl Sync {
         if self.fork.is_some() {
             return;
         }
-        let theirs = self.shown.get(&peer).filter(|shown| shown.hash == place.block).cloned();
+        let shown = self.showing.iter().chain(self.shown.get(&peer));
+        let theirs = shown.into_iter().find(|shown| shown.hash == place.block).cloned();
         let ours = self.links.reader.certified_header(place.height).unwrap_or_else(|error| fatal::stop(error));
         let (Some(theirs), Some(ours)) = (theirs, ours) else {
             // It has shown another place since: it is asked for this one again, as the proof to keep.
@@ -235,16 +240,22 @@ impl Sync {
             None => Place { height: Height::GENESIS, block: network },
             Some(shown) => Place { height: shown.header.height, block: shown.hash },
         };
-        if let Some(shown) = shown {
-            // What is of this node's chain was checked before it was committed.
-            let known = place.height <= self.head && self.links.reader.holds(&place);
-            if !known && let Err(reason) = shown.verify("standing", &network, &self.voters) {
+        self.look_at_head(ctx);
+        // What is of this node's chain was checked before it was committed.
+        if let Some(shown) = shown.filter(|_| place.height > self.head || !self.links.reader.holds(&place)) {
+            if let Err(reason) = shown.verify("standing", &network, &self.voters) {
                 warn!("{peer} stands nowhere: {reason}");
                 return count(&self.metrics.messages_refused, "bad-standing");
             }
-            self.shown.insert(peer.clone(), shown);
+            self.showing = Some(shown);
         }
-        self.step(Input::Standing { peer, place }, ctx);
+        self.feed(Input::Standing { peer: peer.clone(), place }, ctx);
+        let ahead = self.showing.take().filter(|shown| shown.header.height > self.head);
+        if let Some(shown) = ahead
+            && self.shown.get(&peer).is_none_or(|before| before.header.height <= shown.header.height)
+        {
+            self.shown.insert(peer, shown);
+        }
     }
 
     fn on_blocks(&mut self, peer: Identity, from: Height, mut blocks: Vec<CertifiedBlock>, ctx: &mut Context<Self>) {
@@ -253,10 +264,11 @@ impl Sync {
         let count = (0..).zip(&blocks).take_while(in_order).count();
         blocks.truncate(count);
         self.look_at_head(ctx);
-        let input = Input::Answer { peer, from, count: count as u64 };
+        let bytes = blocks.iter().map(CertifiedBlock::about_bytes).sum();
+        let input = Input::Answer { peer: peer.clone(), from, count: count as u64, bytes };
         let outputs = self.rules.step(self.started.elapsed(), input, &self.links.reader);
         if outputs.contains(&Output::Accept) {
-            self.fetched.extend(blocks);
+            self.fetched.extend(blocks.into_iter().map(|block| (peer.clone(), block)));
         }
         outputs.into_iter().for_each(|output| self.carry_out(output, ctx));
         self.commit_next(ctx);
@@ -267,9 +279,9 @@ impl Sync {
         if self.committing {
             return;
         }
-        let Some(block) = self.fetched.pop_front() else { return };
+        let Some((peer, block)) = self.fetched.pop_front() else { return };
         self.committing = true;
-        let committed = self.links.fetched.send(Fetched(block)).into_actor(self).map(|answer, actor, ctx| {
+        let committed = self.links.fetched.send(Fetched(block)).into_actor(self).map(move |answer, actor, ctx| {
             actor.committing = false;
             match answer {
                 Ok(Ok(())) => {
@@ -280,8 +292,8 @@ impl Sync {
                     }
                 }
                 Ok(Err(refused)) => {
-                    warn!("a fetched block does not hold: {}", refused.reason);
-                    actor.step(Input::Refused { forked: refused.forked }, ctx);
+                    warn!("a block that {peer} sent does not hold: {}", refused.reason);
+                    actor.step(Input::Refused { peer, forked: refused.forked }, ctx);
                 }
                 Err(_) => return,
             }
@@ -305,7 +317,10 @@ impl Sync {
                 voting(VotingState::Voting, Some(from), None)
             }
             Participation::TakesPart { from } => {
-                let reason = format!("the record of its votes was lost: it may have voted below height {from}");
+                let reason = format!(
+                    "the record of its votes was lost: it may have voted below height {from}. If the others do not get \
+                     there without it, and it is certain where it cannot have voted, start it with --vote-from HEIGHT"
+                );
                 voting(VotingState::Abstaining, Some(from), Some(reason))
             }
             Participation::Waits { from, matching, needed } => {

@@ -9,7 +9,7 @@ use log::warn;
 use minidlt_protocol::{
     message::{Content, Recipient as To, SyncContent},
     receipt::CertifiedHeader,
-    sync::MOST_BYTES,
+    sync::{ANSWER_BLOCKS, MOST_BYTES},
     types::{Height, Identity},
 };
 
@@ -19,9 +19,6 @@ use crate::{
     metrics::count,
     store::reader::{ReadError, Reader},
 };
-
-/// Most blocks in one answer.
-const ANSWER_BLOCKS: usize = 500;
 
 /// What a peer asks.
 #[derive(Debug, Clone, Copy)]
@@ -84,7 +81,7 @@ impl Serving {
             }
             Question::Blocks { from, bytes } => {
                 let bytes = usize::try_from(bytes).unwrap_or(MOST_BYTES).min(MOST_BYTES);
-                Ok(SyncContent::Blocks { from, blocks: reader.blocks(from, bytes, ANSWER_BLOCKS)? })
+                Ok(SyncContent::Blocks { from, blocks: reader.blocks(from, bytes, ANSWER_BLOCKS as usize)? })
             }
         }
     }

@@ -14,10 +14,13 @@ use crate::types::{Height, Identity};
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// An answer quicker than this lets the next be twice as large; a slower one, half.
 const QUICK: Duration = Duration::from_secs(1);
-/// Least and most bytes of blocks asked for at once; one block may be larger. Less than the least
-/// within [`ANSWER_WITHIN`], 51 KiB/s, is too slow.
+/// Least and most bytes of blocks asked for at once; one block may be larger. A responder whose answer is
+/// not quick, or is less than half of what was asked for and does not reach as far as it has shown, is too
+/// slow: the next one that is ahead comes before it.
 pub const LEAST_BYTES: usize = 256 << 10;
 pub const MOST_BYTES: usize = 4 << 20;
+/// Most blocks in one answer, whatever their size.
+pub const ANSWER_BLOCKS: u64 = 500;
 /// How many answers may be accepted and not committed yet while another is asked for.
 const ACCEPTED_ANSWERS: usize = 1;
 /// How long a peer that did not deliver is asked after all others.
@@ -33,6 +36,7 @@ pub(super) fn leave_alone(lies: u32) -> Duration {
 /// A request under way.
 struct Asked {
     from: Height,
+    bytes: usize,
     at: Duration,
 }
 
@@ -86,7 +90,7 @@ impl Fetching {
 }
 
 impl Synchroniser {
-    pub(super) fn on_answer(&mut self, now: Duration, peer: &Identity, from: Height, count: u64) {
+    pub(super) fn on_answer(&mut self, now: Duration, peer: &Identity, from: Height, (count, bytes): (u64, usize)) {
         let responds = self.fetching.responder.as_ref() == Some(peer);
         let Some(asked) = self.fetching.asked.take_if(|asked| responds && asked.from == from) else {
             return self.outputs.push(Output::Unasked);
@@ -95,26 +99,31 @@ impl Synchroniser {
             return self.blame(now, peer, Fault::Empty);
         };
         let quick = now < asked.at + QUICK;
-        let bytes = if quick { self.fetching.bytes * 2 } else { self.fetching.bytes / 2 };
-        self.fetching.bytes = bytes.clamp(LEAST_BYTES, MOST_BYTES);
+        let wanted = if quick { self.fetching.bytes * 2 } else { self.fetching.bytes / 2 };
+        self.fetching.bytes = wanted.clamp(LEAST_BYTES, MOST_BYTES);
         self.fetching.accepted.push_back(Accepted { peer: peer.clone(), last });
         self.outputs.push(Output::Accept);
         // Others may have brought this node as far meanwhile.
         self.fetching.committed(self.head.height);
-        self.look(now);
+        let shown = self.peers.get(peer).and_then(|peer| peer.standing);
+        let all = shown.is_none_or(|shown| last >= shown.height);
+        if quick && (all || count >= ANSWER_BLOCKS || bytes >= asked.bytes / 2) {
+            self.look(now);
+        } else {
+            self.blame(now, peer, Fault::Slow);
+        }
     }
 
-    pub(super) fn on_refused(&mut self, now: Duration, forked: bool) {
-        self.outputs.push(Output::DropAccepted);
-        let Some(refused) = self.fetching.accepted.pop_front() else { return };
+    pub(super) fn on_refused(&mut self, now: Duration, peer: &Identity, forked: bool) {
         // What was accepted after it follows it, and so does what was asked for.
+        self.outputs.push(Output::DropAccepted);
         self.fetching.accepted.clear();
         self.fetching.asked = None;
         self.fetching.responder = None;
         if forked {
-            self.ask(now, &refused.peer, Some(self.head.height));
+            self.ask(now, peer, Some(self.head.height));
         }
-        self.blame(now, &refused.peer, Fault::Lied);
+        self.blame(now, peer, Fault::Lied);
     }
 
     /// Asks for the next blocks, if there is somebody to ask and room for them.
@@ -137,7 +146,7 @@ impl Synchroniser {
         });
         let Some(peer) = responder else { return self.ask_those_far_ahead(now) };
         let (from, bytes) = (reach.next(), self.fetching.bytes);
-        self.fetching.asked = Some(Asked { from, at: now });
+        self.fetching.asked = Some(Asked { from, bytes, at: now });
         self.fetching.responder = Some(peer.clone());
         self.fetching.last = Some(peer.clone());
         self.outputs.push(Output::GetBlocks { peer, from, bytes });

@@ -32,10 +32,12 @@
 //!
 //! A node that does not know what it signed must not vote in a height where it may have voted. To
 //! vote at height v it had v - 1, so a quorum precommitted v - 1, and its honest members had v - 2.
-//! A quorum of voters *other than this node* has an honest one in common with that quorum, whatever
-//! the liars say. So with M the highest proven standing of such a quorum, v is at most M + 2, and
-//! voting is safe from [`UNSAFE_HEIGHTS`] after M on: the others must decide two blocks without it.
-//! Where they cannot (full consent, or three voters or fewer), it never becomes safe by itself.
+//! A quorum of voters *other than this node* has one in common with that quorum that neither lies nor has
+//! lost blocks itself, as long as those that do are no more than the network survives. So with M the
+//! highest proven standing of such a quorum, v is at most M + 2, and voting is safe from
+//! [`UNSAFE_HEIGHTS`] after M on: the others must decide two blocks without it. Where they cannot (full
+//! consent, three voters or fewer, or too many that lost their records at once), it never becomes safe by
+//! itself. So nodes are wiped or restored one at a time, the next once the last one votes.
 //!
 //! # Forks
 //!
@@ -51,7 +53,7 @@ mod tests;
 use std::{collections::BTreeMap, time::Duration};
 
 use self::fetching::Fetching;
-pub use self::fetching::MOST_BYTES;
+pub use self::fetching::{ANSWER_BLOCKS, MOST_BYTES};
 pub use self::standing::{Participation, Synchronise};
 use crate::{
     types::{Hash, Height, Identity},
@@ -66,6 +68,8 @@ pub const TICK_EVERY: Duration = Duration::from_millis(250);
 pub const SYNCHRONISE_EVERY: Duration = Duration::from_secs(5);
 /// How soon it is asked again where it did not answer: either may have been lost.
 pub const UNANSWERED: Duration = Duration::from_secs(1);
+/// How often a peer's connecting is a reason to say again what was said: it may do so as fast as it likes.
+pub const SAY_AGAIN_EVERY: Duration = Duration::from_millis(500);
 /// How soon a peer is asked again where it stands, whatever it claims.
 pub const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// How many heights after the highest proven standing a node without its record may have voted in.
@@ -119,17 +123,20 @@ pub enum Input {
         peer: Identity,
         place: Place,
     },
-    /// This peer sent so many blocks, in order, from this height on. Nothing of them is checked.
+    /// This peer sent so many blocks, in order, from this height on, of so many bytes. Nothing of them is
+    /// checked.
     Answer {
         peer: Identity,
         from: Height,
         count: u64,
+        bytes: usize,
     },
     /// Blocks up to here are on disk, by whatever way they came.
     Committed(Place),
-    /// The next accepted block did not hold. `forked`: its certificate does, but it follows another
-    /// block than this node's head.
+    /// The next accepted block, which this peer had sent, did not hold. `forked`: its certificate does,
+    /// but it follows another block than this node's head.
     Refused {
+        peer: Identity,
         forked: bool,
     },
     Tick,
@@ -166,8 +173,10 @@ pub enum Output {
 /// What a responder did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// It did not answer in time: stalled, or too slow.
+    /// It did not answer in time.
     Stalled,
+    /// It answered late, or with little of what it has.
+    Slow,
     /// It showed that it has blocks, and sent none.
     Empty,
     /// It sent a block that does not hold.
@@ -179,6 +188,7 @@ impl Fault {
     pub fn kind(self) -> &'static str {
         match self {
             Self::Stalled => "catch-up-stalled",
+            Self::Slow => "catch-up-slow",
             Self::Empty => "catch-up-empty",
             Self::Lied => "catch-up-lied",
         }
@@ -194,8 +204,16 @@ struct Peer {
     standing: Option<Place>,
     /// Its standing, or an earlier one, is a block of this node's chain.
     matches: bool,
+    /// Its standing was compared with this node's chain, which had got as far.
+    compared: bool,
     asked: Option<Duration>,
     answered: bool,
+    /// It was asked for a block of this node's past, which is not where it stands.
+    asked_at: bool,
+    /// When its connecting last was a reason to say again what was said; whether there is one to come,
+    /// and a quorum was connected by it.
+    heard_again: Option<Duration>,
+    to_hear_again: Option<bool>,
     /// It did not deliver: until then others are asked before it.
     passed_over_until: Duration,
     /// Lies since its last blocks that held, and until when nothing is asked of it for the last one.
@@ -246,9 +264,9 @@ impl Synchroniser {
             Input::Gone(peer) => self.on_gone(now, &peer),
             Input::Claim { peer, place } => self.on_claim(now, peer, place, chain),
             Input::Standing { peer, place } => self.on_standing(now, peer, place, chain),
-            Input::Answer { peer, from, count } => self.on_answer(now, &peer, from, count),
+            Input::Answer { peer, from, count, bytes } => self.on_answer(now, &peer, from, (count, bytes)),
             Input::Committed(place) => self.on_committed(now, place, chain),
-            Input::Refused { forked } => self.on_refused(now, forked),
+            Input::Refused { peer, forked } => self.on_refused(now, &peer, forked),
             Input::Tick => self.on_tick(now),
         }
         self.decide();
@@ -268,10 +286,26 @@ impl Synchroniser {
         if self.settings.voters.get(&peer).is_some() {
             let quorum = self.settings.voters.quorum();
             let healed = before < quorum && self.connected_voters() >= quorum;
-            self.outputs.push(Output::SayAgain { healed });
+            if let Some(known) = self.peers.get_mut(&peer) {
+                known.to_hear_again = Some(healed || known.to_hear_again == Some(true));
+            }
+            self.say_again(now);
         }
         self.ask(now, &peer, None);
         self.look(now);
+    }
+
+    /// To those that connected, each after a while: it goes to all, once.
+    fn say_again(&mut self, now: Duration) {
+        let due = |peer: &Peer| peer.heard_again.is_none_or(|heard| now >= heard + SAY_AGAIN_EVERY);
+        let mut healed = None;
+        for peer in self.peers.values_mut().filter(|peer| due(peer)) {
+            if let Some(by_it) = peer.to_hear_again.take() {
+                peer.heard_again = Some(now);
+                healed = Some(healed == Some(true) || by_it);
+            }
+        }
+        self.outputs.extend(healed.map(|healed| Output::SayAgain { healed }));
     }
 
     /// This node among them.
@@ -308,6 +342,7 @@ impl Synchroniser {
             self.alive_said = Some(now);
             self.outputs.push(Output::SayAlive);
         }
+        self.say_again(now);
         if let Some(peer) = self.fetching.overdue(now) {
             self.blame(now, &peer, Fault::Stalled);
         }
@@ -324,7 +359,7 @@ impl Synchroniser {
     /// Asks where it stands; the answer will be its proof.
     fn ask(&mut self, now: Duration, peer: &Identity, at: Option<Height>) {
         if let Some(known) = self.peers.get_mut(peer) {
-            (known.asked, known.answered) = (Some(now), false);
+            (known.asked, known.answered, known.asked_at) = (Some(now), false, at.is_some());
             self.outputs.push(Output::Synchronise { peer: peer.clone(), at });
         }
     }
@@ -333,7 +368,7 @@ impl Synchroniser {
         if let Some(known) = self.peers.get_mut(peer) {
             match fault {
                 // A slow network may have done it, too.
-                Fault::Stalled | Fault::Empty => known.passed_over_until = now + fetching::PASS_OVER,
+                Fault::Stalled | Fault::Slow | Fault::Empty => known.passed_over_until = now + fetching::PASS_OVER,
                 Fault::Lied => {
                     known.alone_until = now + fetching::leave_alone(known.lies);
                     known.lies = known.lies.saturating_add(1);

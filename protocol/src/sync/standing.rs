@@ -52,7 +52,10 @@ impl Synchroniser {
     pub(super) fn on_standing(&mut self, now: Duration, peer: Identity, place: Place, chain: &impl Chain) {
         let Some(known) = self.peers.get_mut(&peer) else { return };
         known.answered = true;
-        known.standing = known.standing.max(Some(place));
+        // An answer about the past says what it has there, not where it stands.
+        if Some(place) > known.standing && !known.asked_at {
+            (known.standing, known.compared) = (Some(place), false);
+        }
         self.compare(&peer, place, chain);
         self.look(now);
     }
@@ -71,7 +74,7 @@ impl Synchroniser {
         let reached: Vec<_> = self
             .peers
             .iter()
-            .filter(|(_, peer)| !peer.matches)
+            .filter(|(_, peer)| !peer.compared)
             .filter_map(|(name, peer)| Some((name.clone(), peer.standing.filter(reached)?)))
             .collect();
         for (peer, shown) in reached {
@@ -85,10 +88,11 @@ impl Synchroniser {
         if place.height > self.head.height {
             return;
         }
+        let Some(known) = self.peers.get_mut(peer) else { return };
+        known.compared |= known.standing == Some(place);
         if chain.holds(&place) {
-            if let Some(known) = self.peers.get_mut(peer) {
-                known.matches = true;
-            }
+            // All have genesis: it says nothing to who has more.
+            known.matches |= place.height > Height::GENESIS || self.head.height == Height::GENESIS;
         } else {
             self.forked = true;
             self.outputs.push(Output::Fork { peer: peer.clone(), place });

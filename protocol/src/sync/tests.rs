@@ -77,7 +77,15 @@ impl World {
     }
 
     fn answers(&mut self, n: u8, from: u64, count: u64) -> Vec<Output> {
-        self.input(Input::Answer { peer: node(n), from: Height::new(from), count })
+        self.answers_with(n, from, count, MOST_BYTES)
+    }
+
+    fn answers_with(&mut self, n: u8, from: u64, count: u64, bytes: usize) -> Vec<Output> {
+        self.input(Input::Answer { peer: node(n), from: Height::new(from), count, bytes })
+    }
+
+    fn refuses(&mut self, n: u8, forked: bool) -> Vec<Output> {
+        self.input(Input::Refused { peer: node(n), forked })
     }
 
     fn commits(&mut self, height: u64) -> Vec<Output> {
@@ -151,18 +159,34 @@ fn the_next_blocks_are_asked_for_while_those_before_are_committed_and_no_more() 
 }
 
 #[test]
-fn slow_answers_shrink_and_a_stalled_responder_is_left_alone_for_another() {
+fn a_slow_or_stalled_responder_is_passed_over_for_another() {
     let mut world = World::four(0);
     world.stands(1, at(9));
     world.stands(2, at(9));
     world.answers(1, 1, 1);
     world.now += ANSWER_WITHIN / 2;
     world.commits(1);
-    assert_eq!(get_blocks(&world.answers(1, 2, 1)), [(node(1), 3, LEAST_BYTES)], "half of twice the least");
+    let outputs = world.answers(1, 2, 1);
+    assert_eq!((outputs[0].clone(), blamed(&outputs)), (Output::Accept, vec![(node(1), Fault::Slow)]));
+    assert_eq!(get_blocks(&outputs), [(node(2), 3, LEAST_BYTES)], "another goes on");
     let outputs = world.after(ANSWER_WITHIN, Input::Tick);
-    assert_eq!(blamed(&outputs), [(node(1), Fault::Stalled)]);
-    assert_eq!(get_blocks(&outputs), [(node(2), 3, LEAST_BYTES)], "it goes on where the other stopped");
-    assert_eq!(world.answers(1, 3, 1), [Output::Unasked], "too late");
+    assert_eq!(blamed(&outputs), [(node(2), Fault::Stalled)]);
+    assert_eq!(get_blocks(&outputs), [(node(1), 3, LEAST_BYTES)], "it goes on where the other stopped");
+    assert_eq!(world.answers(2, 3, 1), [Output::Unasked], "too late");
+}
+
+#[test]
+fn who_sends_little_at_a_time_does_not_hold_a_node_back() {
+    let mut world = World::four(0);
+    world.stands(1, at(9));
+    world.stands(2, at(9));
+    let outputs = world.answers_with(1, 1, 1, LEAST_BYTES / 2 - 1);
+    assert_eq!((outputs[0].clone(), blamed(&outputs)), (Output::Accept, vec![(node(1), Fault::Slow)]));
+    let full = world.answers_with(2, 2, 1, LEAST_BYTES / 2);
+    assert_eq!(blamed(&full), [], "half is as much as whole blocks may come to");
+    world.commits(2);
+    let last = world.answers_with(2, 3, 7, 1);
+    assert_eq!(blamed(&last), [], "it had no more");
 }
 
 #[test]
@@ -172,7 +196,7 @@ fn a_liar_loses_nothing_that_was_committed_and_is_left_alone_longer_each_time() 
     world.stands(2, at(9));
     world.answers(1, 1, 3);
     world.commits(1);
-    let outputs = world.input(Input::Refused { forked: false });
+    let outputs = world.refuses(1, false);
     assert_eq!(outputs[0], Output::DropAccepted);
     assert_eq!(blamed(&outputs), [(node(1), Fault::Lied)]);
     assert_eq!(get_blocks(&outputs), [(node(2), 2, LEAST_BYTES)]);
@@ -184,7 +208,7 @@ fn a_liar_loses_nothing_that_was_committed_and_is_left_alone_longer_each_time() 
         let again = world.after(Duration::from_secs(1), Input::Tick);
         assert_eq!(get_blocks(&again), [(node(1), 2, LEAST_BYTES)], "{wait}");
         world.answers(1, 2, 1);
-        world.input(Input::Refused { forked: false });
+        world.refuses(1, false);
     }
 }
 
@@ -196,7 +220,7 @@ fn a_refusal_of_one_answer_ends_those_after_it_without_blame() {
     world.answers(1, 1, 3);
     world.input(Input::Gone(node(1)));
     assert_eq!(world.answers(2, 4, 3)[0], Output::Accept);
-    let outputs = world.input(Input::Refused { forked: false });
+    let outputs = world.refuses(1, false);
     assert_eq!(blamed(&outputs), [(node(1), Fault::Lied)]);
     assert_eq!(get_blocks(&outputs), [(node(2), 1, LEAST_BYTES)]);
 }
@@ -307,7 +331,7 @@ fn who_claims_another_chain_or_sends_one_is_asked_for_proof() {
     assert_eq!(world.claims(2, at(4)), []);
     world.stands(2, at(8));
     world.answers(2, 6, 3);
-    let outputs = world.input(Input::Refused { forked: true });
+    let outputs = world.refuses(2, true);
     assert!(outputs.contains(&Output::Synchronise { peer: node(2), at: Some(Height::new(5)) }), "{outputs:?}");
 }
 
@@ -327,7 +351,29 @@ fn a_voter_that_connects_hears_again_what_was_said_and_a_quorum_heals() {
     assert_eq!(healed(&world.input(Input::Connected("node9@Org".parse().unwrap()))), None, "no voter");
     world.input(Input::Gone(node(1)));
     world.input(Input::Gone(node(2)));
-    assert_eq!(healed(&world.input(Input::Connected(node(2)))), Some(true));
+    assert_eq!(healed(&world.input(Input::Connected(node(2)))), None, "it heard a moment ago");
+    assert_eq!(healed(&world.input(Input::Connected(node(2)))), None);
+    assert_eq!(healed(&world.after(SAY_AGAIN_EVERY, Input::Tick)), Some(true), "and does again in time");
+    assert_eq!(healed(&world.after(SAY_AGAIN_EVERY, Input::Tick)), None, "once");
+}
+
+#[test]
+fn a_standing_reached_later_is_compared_though_an_earlier_one_matched() {
+    let mut world = World::four(5);
+    world.stands(1, at(5));
+    world.stands(1, other(7));
+    world.commits(6);
+    let fork = Output::Fork { peer: node(1), place: other(7) };
+    assert!(world.commits(7).contains(&fork));
+}
+
+#[test]
+fn genesis_matches_no_node_that_has_more() {
+    let mut world = World::four(5);
+    (1..4).for_each(|n| drop(world.stands(n, at(0))));
+    assert!(!world.takes_part());
+    (1..3).for_each(|n| drop(world.stands(n, at(1))));
+    assert!(world.takes_part());
 }
 
 #[test]

@@ -25,6 +25,15 @@ pub struct Disk {
     /// The log of the height after the chain.
     pub log: Vec<LogEntry>,
     pub bodies: BTreeMap<Hash, Block>,
+    /// That of a later height, where the chain before it was lost.
+    pub kept: Option<Kept>,
+}
+
+/// The log of a height, and the bodies it speaks of.
+pub struct Kept {
+    pub height: Height,
+    pub log: Vec<LogEntry>,
+    pub bodies: BTreeMap<Hash, Block>,
 }
 
 impl Chain for Disk {
@@ -36,7 +45,29 @@ impl Chain for Disk {
 
 impl Disk {
     pub fn new(record: VoteRecord) -> Self {
-        Self { chain: Vec::new(), record, log: Vec::new(), bodies: BTreeMap::new() }
+        Self { chain: Vec::new(), record, log: Vec::new(), bodies: BTreeMap::new(), kept: None }
+    }
+
+    /// The chain is gone, and the log is not.
+    pub fn lose_chain(&mut self) {
+        let height = self.height();
+        let mut lost = std::mem::replace(self, Self::new(VoteRecord::Kept(height)));
+        // It may have been lost before, and not be back yet.
+        self.kept = lost.kept.take().or(Some(Kept { height, log: lost.log, bodies: lost.bodies }));
+        if let Some(kept) = &self.kept {
+            self.record = VoteRecord::Kept(kept.height);
+        }
+        self.take_up();
+    }
+
+    /// The log of the height that comes is read, if that is the one that was kept.
+    pub fn take_up(&mut self) {
+        let coming = self.height();
+        if let Some(kept) = self.kept.take_if(|kept| kept.height <= coming)
+            && kept.height == coming
+        {
+            (self.log, self.bodies) = (kept.log, kept.bodies);
+        }
     }
 
     pub fn place(&self) -> Place {
@@ -107,7 +138,7 @@ pub struct Node {
     pub boot: u64,
     pub sync: Option<Synchroniser>,
     /// Blocks of others that wait to be checked and committed, with who sent them.
-    pub fetched: VecDeque<(Block, Certificate)>,
+    pub fetched: VecDeque<(usize, (Block, Certificate))>,
     /// From this height on it may take part; `None` while it may not.
     pub votes_from: Option<Height>,
 }
@@ -150,6 +181,11 @@ impl Node {
         self.bodies.get(hash).or_else(decided).cloned()
     }
 
+    pub fn lose_chain(&mut self) {
+        self.disk.lose_chain();
+        self.bodies = self.disk.bodies.clone();
+    }
+
     /// The height's log, synced or not.
     pub fn whole_log(&self) -> Vec<LogEntry> {
         let unsynced = self.unsynced.iter().filter_map(|record| match record {
@@ -190,7 +226,8 @@ impl Node {
             VoteRecord::Lost => Height::new(u64::MAX),
         };
         let mut guard = VoteGuard::new(first);
-        for entry in &self.disk.log {
+        let kept = self.disk.kept.iter().flat_map(|kept| &kept.log);
+        for entry in self.disk.log.iter().chain(kept) {
             let known = match entry {
                 LogEntry::Vote(signed) if signed.voter == *me => guard.vote(&signed.vote),
                 LogEntry::Proposal(signed) if signed.proposer == *me => guard.proposal(&signed.proposal),
@@ -211,6 +248,8 @@ impl Node {
         self.unsynced.clear();
         self.core = None;
         self.life += 1;
+        self.disk.take_up();
+        self.bodies = self.disk.bodies.clone();
         let height = self.disk.height();
         self.early.retain(|message| message.get().height() >= height);
         self.early_bodies.retain(|body| body.height >= height);

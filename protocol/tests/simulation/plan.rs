@@ -51,6 +51,8 @@ pub struct Plan {
     pub crash_permille: u64,
     /// How often one node loses its disk, one at a time: the next only once the last votes again.
     pub wipes: u64,
+    /// It keeps the log of its votes, and loses its chain alone.
+    pub keeps_log: bool,
     /// How many must match before a node takes part.
     pub policy: Synchronise,
     pub partitions: bool,
@@ -75,6 +77,7 @@ impl Plan {
             repeat_permille: 0,
             crash_permille: 0,
             wipes: 0,
+            keeps_log: false,
             policy: Synchronise::Quorum,
             partitions: false,
             most_delay: 20,

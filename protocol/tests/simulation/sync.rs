@@ -189,13 +189,13 @@ impl World {
         let (now, peer) = (Duration::from_millis(self.now), identity(from));
         let in_order = |(at, (block, _)): &(u64, Certified)| block.height.get() == height.get() + at;
         let blocks: Vec<_> = (0..).zip(blocks).take_while(in_order).map(|(_, block)| block).collect();
-        let count = blocks.len() as u64;
+        let (count, bytes) = (blocks.len() as u64, blocks.len() * BLOCK_BYTES);
         let this = &mut self.nodes[to];
         let Some(sync) = this.sync.as_mut() else { return };
-        let outputs = sync.step(now, Input::Answer { peer, from: height, count }, &this.disk);
+        let outputs = sync.step(now, Input::Answer { peer: peer.clone(), from: height, count, bytes }, &this.disk);
         let idle = this.fetched.is_empty();
         if outputs.contains(&Output::Accept) {
-            this.fetched.extend(blocks);
+            this.fetched.extend(blocks.into_iter().map(|block| (from, block)));
         }
         outputs.into_iter().for_each(|output| self.carry_out(to, output));
         if idle {
@@ -207,7 +207,7 @@ impl World {
     fn commit_fetched(&mut self, node: usize) {
         let boot = self.nodes[node].boot;
         while self.nodes[node].boot == boot
-            && let Some((block, certificate)) = self.nodes[node].fetched.front().cloned()
+            && let Some((from, (block, certificate))) = self.nodes[node].fetched.front().cloned()
         {
             let place = self.nodes[node].disk.place();
             if block.height <= place.height {
@@ -222,7 +222,7 @@ impl World {
                 self.commit(node, block, certificate);
             } else {
                 let forked = certified && block.height == place.height.next();
-                return self.synchronise(node, Input::Refused { forked });
+                return self.synchronise(node, Input::Refused { peer: identity(from), forked });
             }
         }
     }
@@ -262,7 +262,7 @@ impl World {
         }
     }
 
-    /// One honest node loses its disk, with all it knew of its votes.
+    /// One honest node loses its chain, or all its disk, with all it knew of its votes.
     pub(super) fn wipe(&mut self) {
         if !self.faulty() || self.wipes >= self.plan.wipes {
             return;
@@ -276,6 +276,10 @@ impl World {
         self.wipes += 1;
         self.recovering = Some(node);
         self.crash(node);
+        if self.plan.keeps_log {
+            self.report.lost_chains += 1;
+            return self.nodes[node].lose_chain();
+        }
         let trusts = self.plan.shell == Shell::TrustsEmptyDisk;
         let record = if trusts { VoteRecord::Kept(Height::new(1)) } else { VoteRecord::Lost };
         self.nodes[node].disk = Disk::new(record);

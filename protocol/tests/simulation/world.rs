@@ -123,6 +123,8 @@ pub struct Report {
     /// Faults of responders, and nodes that lost their disks and vote again.
     pub blamed: u64,
     pub wiped: u64,
+    /// Times that a node lost its chain, but not the log of its votes.
+    pub lost_chains: u64,
     /// Milliseconds from the end of all faults to the first commit after it.
     pub healed_in: u64,
     pub replays: u64,

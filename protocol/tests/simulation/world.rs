@@ -381,6 +381,10 @@ impl World {
     fn obey(&mut self, node: usize, outputs: Vec<Output>) {
         let life = self.nodes[node].life;
         for output in outputs {
+            // It may have died over the one before.
+            if self.nodes[node].life != life {
+                return;
+            }
             if !self.nodes[node].liar && self.faulty() && self.rng.chance(self.plan.crash_permille) {
                 return self.crash(node);
             }

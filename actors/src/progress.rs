@@ -16,7 +16,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, timeout_at},
+    time::{Instant, sleep_until, timeout_at},
 };
 
 /// Which way bytes move.
@@ -45,6 +45,17 @@ impl Progress {
 
     fn last(&self, way: Way) -> Instant {
         self.began + Duration::from_micros(self.last[way as usize].load(Ordering::Relaxed))
+    }
+
+    /// Waits until nothing has moved this way for `limit`, counted from the beginning.
+    pub async fn still(&self, way: Way, limit: Duration) {
+        loop {
+            let deadline = self.last(way) + limit;
+            sleep_until(deadline).await;
+            if self.last(way) + limit <= deadline {
+                return;
+            }
+        }
     }
 
     /// What `doing` comes to; `None` where nothing has moved this way for `limit`, counted from now on.

@@ -80,8 +80,7 @@ impl Mempool {
         self.by_leaf.get(leaf).and_then(|id| self.get(id))
     }
 
-    /// Would a transaction of `size` bytes by `author` be taken? Asked before the costly signature
-    /// check, and again by [`Self::insert`].
+    /// Would a transaction of `size` bytes by `author` be taken? [`Self::insert`] asks.
     pub fn admits(&self, id: &Hash, author: &Identity, size: usize) -> Result<(), Refusal> {
         if self.entries.contains_key(id) {
             return Err(Refusal::AlreadyPending);

@@ -15,6 +15,10 @@ use crate::session::{
 const IDLE: Duration = Duration::from_secs(2);
 const _: () = assert!(4 * BEAT_EVERY.as_millis() <= IDLE.as_millis());
 
+/// How long nothing may come in a dialled handshake before another begins beside it: a network healed
+/// within the first is used within this time.
+const BESIDE: Duration = Duration::from_secs(1);
+
 /// How long a peer may take nothing. It is there, or it would be silent, too: it may have to write
 /// blocks or check transactions before it reads on, and a slow link takes 3 KiB a second.
 const STALL: Duration = Duration::from_secs(10);
@@ -25,6 +29,8 @@ pub struct Limits {
     pub handshake: Duration,
     /// How long nothing may come from a peer.
     pub idle: Duration,
+    /// How long nothing may come in a dialled handshake before another begins beside it.
+    pub beside: Duration,
     /// How long nothing may be taken by it.
     pub stall: Duration,
     /// A node that was cut off hears of it at the next attempt.
@@ -46,6 +52,7 @@ impl Default for Limits {
         Self {
             handshake: Duration::from_secs(5),
             idle: IDLE,
+            beside: BESIDE,
             stall: STALL,
             backoff: Backoff { least: Duration::from_millis(100), most: Duration::from_millis(500) },
             connections: 256,

@@ -140,6 +140,7 @@ impl Listener {
             routes,
             limit: limits.handshake,
             idle: limits.idle,
+            beside: limits.beside,
             stall: limits.stall,
         });
         let addresses = self.others.iter().map(|(peer, other)| (peer, other.node.address.as_str()));

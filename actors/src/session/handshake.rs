@@ -17,6 +17,7 @@
 use std::{io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use minidlt_protocol::{
     block::Head,
     codec,
@@ -34,7 +35,7 @@ use tokio::{
     io::{ReadHalf, WriteHalf},
     net::TcpStream,
     sync::watch,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_openssl::SslStream;
 
@@ -78,6 +79,8 @@ pub struct Handshaker {
     pub limit: Duration,
     /// How long nothing may come: on the connection that results, and to one who dials before that.
     pub idle: Duration,
+    /// How long nothing may come to one who dials before another attempt begins beside it.
+    pub beside: Duration,
     /// How long nothing may be taken.
     pub stall: Duration,
 }
@@ -99,16 +102,40 @@ impl Handshaker {
         timeout(self.limit, shaking).await.map_err(|_| Ended::HandshakeTimeout)?
     }
 
-    /// Connects to a node at one of its addresses and shakes hands with it. Where that falls silent it
-    /// is given up before its time: the next attempt may be on a network that has been healed.
+    /// Connects to a node at one of its addresses and shakes hands with it. Where that falls silent
+    /// another attempt begins beside it, and the first to succeed wins: TCP sends again what a network lost
+    /// before it was healed, but as late as after 3 s where it had lost a SYN, too (RFC 6298, 5.7).
     pub async fn dial(&self, node: &Identity, addresses: &[SocketAddr]) -> Result<Established, Ended> {
         let deadline = Instant::now() + self.limit;
-        let connected = timeout_at(deadline, connect(addresses)).await;
-        let tcp = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(Ended::Unreachable)?;
-        let progress = Progress::new();
-        let shaking = progress.unless_still(Way::In, self.idle, self.shake(node, tcp, progress.clone()));
-        let shaken = timeout_at(deadline, shaking).await.map_err(|_| Ended::HandshakeTimeout)?;
-        shaken.ok_or(FrameError::Idle(self.idle))?
+        let mut shaking = FuturesUnordered::new();
+        let mut newest: Option<Arc<Progress>> = None;
+        loop {
+            let connecting = async {
+                if let Some(progress) = &newest {
+                    progress.still(Way::In, self.beside).await;
+                }
+                connect(addresses).await
+            };
+            tokio::select! {
+                connected = connecting => {
+                    let tcp = connected.map_err(Ended::Unreachable)?;
+                    let progress = Progress::new();
+                    newest = Some(progress.clone());
+                    shaking.push(async move {
+                        progress.unless_still(Way::In, self.idle, self.shake(node, tcp, progress.clone())).await
+                    });
+                }
+                Some(shaken) = shaking.next(), if !shaking.is_empty() => match shaken {
+                    Some(result) => return result,
+                    // Another is under way by now, or begins.
+                    None => {}
+                },
+                () = sleep_until(deadline) => return Err(match shaking.is_empty() {
+                    true => Ended::Unreachable(io::ErrorKind::TimedOut.into()),
+                    false => Ended::HandshakeTimeout,
+                }),
+            }
+        }
     }
 
     async fn shake(&self, node: &Identity, tcp: TcpStream, progress: Arc<Progress>) -> Result<Established, Ended> {

@@ -85,6 +85,25 @@ async fn after_a_cut_of_any_length_both_hear_each_other_again_at_once() {
     assert!(took.iter().all(|took| *took < SOON), "{took:?}");
 }
 
+/// What was said on it is lost with the network; TCP would say it again after 3 s, and again.
+#[actix_rt::test]
+async fn a_handshake_that_a_cut_has_silenced_holds_up_none_on_the_healed_network() {
+    let mut network = Network::new(2);
+    let mut relay = Relay::to(network.address(1));
+    network.genesis.nodes[1].address = relay.address.to_string();
+    relay.set(Link::Lost).await;
+    let mut one = network.start(1, Limits::default()).await;
+    let mut zero = network.start(0, Limits::default()).await;
+    relay.one_lost().await;
+    let healed = Instant::now();
+    relay.set(Link::Good).await;
+    heard(&zero, &mut one, 1, b"healed").await;
+    heard(&one, &mut zero, 0, b"healed, too").await;
+    let took = healed.elapsed();
+    println!("both heard each other {} ms after it was healed", took.as_millis());
+    assert!(took < Limits::default().beside + Duration::from_millis(500), "{took:?}");
+}
+
 #[actix_rt::test]
 async fn a_session_without_a_word_stands_and_lives_through_a_short_cut() {
     let (mut relay, mut zero, mut one) = two(Limits::default()).await;

@@ -1,13 +1,13 @@
 //! A relay on the way to a node, which a test cuts, slows down and heals. What it holds back is not
 //! lost, as TCP would send it again; connections that are made meanwhile lose their SYNs.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use socket2::{Domain, Socket, Type};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::{Notify, watch},
     task::JoinHandle,
     time::sleep,
 };
@@ -30,6 +30,9 @@ pub enum Link {
     },
     /// Told: connections are closed, new ones refused.
     Refused,
+    /// Connections that are made go on no more, for good: what was said on them is lost, and TCP sends it
+    /// again too late.
+    Lost,
 }
 
 #[derive(Clone, Copy)]
@@ -41,7 +44,7 @@ enum Way {
 impl Link {
     fn passes(&self, way: Way) -> bool {
         match (self, way) {
-            (Self::Good | Self::Slow, _) => true,
+            (Self::Good | Self::Slow | Self::Lost, _) => true,
             (Self::Cut { there, .. }, Way::There) => !there,
             (Self::Cut { back, .. }, Way::Back) => !back,
             (Self::Refused, _) => false,
@@ -54,6 +57,8 @@ pub struct Relay {
     target: String,
     link: watch::Sender<Link>,
     serving: Option<JoinHandle<()>>,
+    /// A connection was lost.
+    taken: Arc<Notify>,
     /// Fills the queue of connections not yet accepted, so that SYNs are lost.
     filler: Option<TcpStream>,
 }
@@ -62,9 +67,14 @@ impl Relay {
     pub fn to(target: &str) -> Self {
         let socket = listen(SocketAddr::from(([127, 0, 0, 1], 0)));
         let address = socket.local_addr().unwrap();
-        let (target, link) = (target.to_owned(), watch::Sender::new(Link::Good));
-        let serving = Some(actix_rt::spawn(serve(socket, target.clone(), link.subscribe())));
-        Self { address, target, link, serving, filler: None }
+        let (target, link, taken) = (target.to_owned(), watch::Sender::new(Link::Good), Arc::new(Notify::new()));
+        let serving = Some(actix_rt::spawn(serve(socket, target.clone(), link.subscribe(), taken.clone())));
+        Self { address, target, link, serving, taken, filler: None }
+    }
+
+    /// Waits until a connection was made that is lost.
+    pub async fn one_lost(&self) {
+        self.taken.notified().await;
     }
 
     pub async fn set(&mut self, link: Link) {
@@ -80,7 +90,8 @@ impl Relay {
             let _aborted = serving.await;
         } else if was == Link::Refused {
             let socket = listen(self.address);
-            self.serving = Some(actix_rt::spawn(serve(socket, self.target.clone(), self.link.subscribe())));
+            self.serving =
+                Some(actix_rt::spawn(serve(socket, self.target.clone(), self.link.subscribe(), self.taken.clone())));
         }
     }
 }
@@ -96,14 +107,20 @@ fn listen(address: SocketAddr) -> TcpListener {
     TcpListener::from_std(socket.into()).unwrap()
 }
 
-async fn serve(socket: TcpListener, target: String, mut link: watch::Receiver<Link>) {
+async fn serve(socket: TcpListener, target: String, mut link: watch::Receiver<Link>, taken: Arc<Notify>) {
+    let mut lost = Vec::new();
     loop {
-        link.wait_for(|link| matches!(link, Link::Good | Link::Slow)).await.unwrap();
+        link.wait_for(|link| matches!(link, Link::Good | Link::Slow | Link::Lost)).await.unwrap();
         tokio::select! {
             biased;
             _ = link.changed() => {}
             accepted = socket.accept() => {
                 let (near, _) = accepted.unwrap();
+                if *link.borrow() == Link::Lost {
+                    lost.push(near);
+                    taken.notify_one();
+                    continue;
+                }
                 let target = target.clone();
                 let link = link.clone();
                 actix_rt::spawn(async move {

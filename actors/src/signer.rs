@@ -20,7 +20,7 @@ use bytes::Bytes;
 use minidlt_protocol::{
     codec,
     crypto::{SecretKey, Signature},
-    message::{Content, Message, Recipient},
+    message::{Content, Draft, Recipient},
     sync::VoteRecord,
     transaction::{Body, Operation, SignedTransaction},
     types::{Hash, Height, Identity, Round},
@@ -31,8 +31,10 @@ use crate::{
     clock, fatal,
     journal::{Journal, JournalError, Record},
     messages::{
-        network::Outgoing,
-        signer::{Entries, Publish, ReadLog, SignEvidence, SignProposal, SignVote, Stamp, StampOne, VoteFrom},
+        network::{Class, Outgoing},
+        signer::{
+            Entries, Publish, ReadLog, SignDraft, SignEvidence, SignProposal, SignVote, Stamp, StampOne, VoteFrom,
+        },
     },
     post::post_blocking,
 };
@@ -173,19 +175,27 @@ impl Signer {
         Some(signature)
     }
 
-    fn frame(&self, recipient: Recipient, content: &Content) -> Bytes {
-        let stamped = Message::stamp(&self.network, self.me.clone(), recipient, clock::now(), content, &self.key);
-        codec::encode(&stamped).into()
+    fn draft(&self, recipient: Recipient, content: &Content) -> Draft {
+        Draft::new(&self.network, self.me.clone(), recipient, clock::now(), content)
+    }
+
+    fn frame(&self, draft: Draft) -> Bytes {
+        codec::encode(&draft.sign(&self.key)).into()
     }
 
     /// Nothing about consensus leaves before all that was appended or signed is on disk.
-    fn stamp(&mut self, Stamp { recipient, class, content }: Stamp) {
-        if matches!(content, Content::Consensus(_)) {
+    fn sign_and_send(&mut self, class: Class, draft: Draft) {
+        if draft.is_about_consensus() {
             let synced = self.journal.as_mut().map_or(Ok(()), Journal::sync);
             synced.unwrap_or_else(|error| stop(&error));
         }
-        let frame = self.frame(recipient.clone(), &content);
+        let recipient = draft.recipient().clone();
+        let frame = self.frame(draft);
         self.send(Outgoing { recipient, class, frame });
+    }
+
+    fn stamp(&mut self, Stamp { recipient, class, content }: Stamp) {
+        self.sign_and_send(class, self.draft(recipient, &content));
     }
 
     /// Hands over to the Listener, waiting while its mailbox is full; it never waits for the Signer
@@ -254,11 +264,19 @@ impl Handler<Stamp> for Signer {
     }
 }
 
+impl Handler<SignDraft> for Signer {
+    type Result = ();
+
+    fn handle(&mut self, SignDraft { class, draft }: SignDraft, _: &mut Self::Context) {
+        self.sign_and_send(class, draft);
+    }
+}
+
 impl Handler<StampOne> for Signer {
     type Result = MessageResult<StampOne>;
 
     fn handle(&mut self, StampOne { recipient, content }: StampOne, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.frame(recipient, &content))
+        MessageResult(self.frame(self.draft(recipient, &content)))
     }
 }
 

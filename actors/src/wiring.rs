@@ -187,6 +187,7 @@ pub async fn start(settings: Settings, vote_from: Option<Height>) -> Result<Runn
         say_again: consensus.clone().recipient(),
         halt: consensus.clone().recipient(),
         signer: signer.clone().recipient(),
+        sign_draft: signer.clone().recipient(),
         vote_from: signer.clone().recipient(),
         reader: reader.clone(),
     };

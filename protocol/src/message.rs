@@ -165,6 +165,43 @@ impl MessageError {
     }
 }
 
+/// A message that lacks only its signature: what takes long for a large content is done, and not by the
+/// holder of the key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    sender: Identity,
+    recipient: Recipient,
+    timestamp: Timestamp,
+    content: Vec<u8>,
+    digest: Hash,
+    about_consensus: bool,
+}
+
+impl Draft {
+    /// As from `sender` to `recipient` at `now`.
+    pub fn new(network: &Hash, sender: Identity, recipient: Recipient, now: Timestamp, content: &Content) -> Self {
+        let about_consensus = matches!(content, Content::Consensus(_));
+        let content = codec::encode(content);
+        let digest = stamp_digest(network, &sender, &recipient, content.len() as u64, now, &content);
+        Self { sender, recipient, timestamp: now, content, digest, about_consensus }
+    }
+
+    pub fn recipient(&self) -> &Recipient {
+        &self.recipient
+    }
+
+    /// Whether it may promise something.
+    pub fn is_about_consensus(&self) -> bool {
+        self.about_consensus
+    }
+
+    pub fn sign(self, key: &SecretKey) -> Message {
+        let Self { sender, recipient, timestamp, content, digest, .. } = self;
+        let (size, signature) = (content.len() as u64, key.sign(&digest));
+        Message { sender, recipient, payload: Payload { size, timestamp, signature, content: content.into() } }
+    }
+}
+
 impl Message {
     /// Stamps a content: signs it as from `sender` to `recipient` at `now`.
     pub fn stamp(
@@ -175,10 +212,7 @@ impl Message {
         content: &Content,
         key: &SecretKey,
     ) -> Self {
-        let content = codec::encode(content);
-        let size = content.len() as u64;
-        let signature = key.sign(&stamp_digest(network, &sender, &recipient, size, now, &content));
-        Self { sender, recipient, payload: Payload { size, timestamp: now, signature, content: content.into() } }
+        Draft::new(network, sender, recipient, now, content).sign(key)
     }
 
     /// Checks, in this order, size, time, sender's standing and signature, and only then reads the

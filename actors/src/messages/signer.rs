@@ -5,7 +5,7 @@ use bytes::Bytes;
 use minidlt_protocol::{
     crypto::Signature,
     evidence::Evidence,
-    message::{Content, Recipient},
+    message::{Content, Draft, Recipient},
     transaction::SignedTransaction,
     types::{Height, Timestamp},
     vote::{Proposal, Vote},
@@ -66,6 +66,15 @@ pub struct Stamp {
     pub recipient: Recipient,
     pub class: Class,
     pub content: Content,
+}
+
+/// Signs what is ready but for that, and sends it, under the same rule: for large contents, so that no vote
+/// waits while they are encoded and hashed.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct SignDraft {
+    pub class: Class,
+    pub draft: Draft,
 }
 
 /// Stamps a content and hands the frame back: for the first word on a new connection. Never for

@@ -44,7 +44,7 @@ use crate::{
     messages::{
         consensus::{Behind, Fetched, Halt, SayAgain, TakePart},
         network::{Class, FromPeer, PeerChanged},
-        signer::{Stamp, VoteFrom},
+        signer::{SignDraft, Stamp, VoteFrom},
         sync::{GetSyncStatus, SyncStatus, Voting, VotingState},
     },
     metrics::{Metrics, count},
@@ -58,6 +58,7 @@ pub struct Links {
     pub say_again: Recipient<SayAgain>,
     pub halt: Recipient<Halt>,
     pub signer: Recipient<Stamp>,
+    pub sign_draft: Recipient<SignDraft>,
     pub vote_from: Recipient<VoteFrom>,
     pub reader: Reader,
 }
@@ -106,8 +107,8 @@ impl Sync {
             me: settings.me.clone(),
             voters: settings.voters.clone(),
             head: settings.head.height,
+            serving: Serving::new(settings.me.clone(), links.reader.clone(), links.sign_draft.clone()),
             rules: Synchroniser::new(settings),
-            serving: Serving::new(links.reader.clone(), links.signer.clone()),
             links,
             data_dir,
             metrics,

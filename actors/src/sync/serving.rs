@@ -7,7 +7,7 @@ use actix::{ActorFutureExt, AsyncContext, Context, Recipient, WrapFuture};
 use actix_rt::task::spawn_blocking;
 use log::warn;
 use minidlt_protocol::{
-    message::{Content, Recipient as To, SyncContent},
+    message::{Content, Draft, Recipient as To, SyncContent},
     receipt::CertifiedHeader,
     sync::{ANSWER_BLOCKS, MOST_BYTES},
     types::{Height, Identity},
@@ -15,7 +15,8 @@ use minidlt_protocol::{
 
 use super::Sync;
 use crate::{
-    messages::{network::Class, signer::Stamp},
+    clock,
+    messages::{network::Class, signer::SignDraft},
     metrics::count,
     store::reader::{ReadError, Reader},
 };
@@ -32,7 +33,8 @@ type Kind = std::mem::Discriminant<Question>;
 
 pub struct Serving {
     reader: Reader,
-    signer: Recipient<Stamp>,
+    me: Identity,
+    signer: Recipient<SignDraft>,
     /// The questions being answered, each with the one that waits for that. A peer has few places.
     under_way: BTreeMap<Identity, Vec<(Kind, Option<Question>)>>,
     /// This node's own standing, which most ask for.
@@ -40,8 +42,8 @@ pub struct Serving {
 }
 
 impl Serving {
-    pub fn new(reader: Reader, signer: Recipient<Stamp>) -> Self {
-        Self { reader, signer, under_way: BTreeMap::new(), head: None }
+    pub fn new(me: Identity, reader: Reader, signer: Recipient<SignDraft>) -> Self {
+        Self { reader, me, signer, under_way: BTreeMap::new(), head: None }
     }
 
     /// Whether the question is to be answered now. It may wait instead, in place of an earlier one.
@@ -72,7 +74,11 @@ impl Serving {
         waiting
     }
 
-    /// Reads the answer; waits for the disk.
+    /// Reads the answer and makes it ready to be signed; waits for the disk.
+    fn prepare(reader: &Reader, me: Identity, to: Identity, question: Question) -> Result<Answer, ReadError> {
+        Ok(Answer::new(reader, me, to, Self::read(reader, question)?))
+    }
+
     fn read(reader: &Reader, question: Question) -> Result<SyncContent, ReadError> {
         match question {
             Question::Standing { at } => {
@@ -98,6 +104,20 @@ impl Serving {
     }
 }
 
+/// What a peer is told, and which standing it tells.
+struct Answer {
+    draft: Draft,
+    standing: Option<CertifiedHeader>,
+}
+
+impl Answer {
+    fn new(reader: &Reader, me: Identity, to: Identity, content: SyncContent) -> Self {
+        let standing = if let SyncContent::Standing(standing) = &content { standing.clone() } else { None };
+        let draft = Draft::new(&reader.network(), me, To::One(to), clock::now(), &Content::Sync(content));
+        Self { draft, standing }
+    }
+}
+
 enum Begun {
     Now,
     Waits,
@@ -114,27 +134,24 @@ pub fn answer(sync: &mut Sync, peer: Identity, question: Question, ctx: &mut Con
 }
 
 fn read_and_send(sync: &Sync, peer: Identity, question: Question, ctx: &mut Context<Sync>) {
-    let (at_hand, reader) = (sync.serving.at_hand(question), sync.serving.reader.clone());
-    let (signer, asking) = (sync.serving.signer.clone(), peer.clone());
+    let Serving { reader, me, signer, .. } = &sync.serving;
+    let (reader, me, signer, asking) = (reader.clone(), me.clone(), signer.clone(), peer.clone());
+    let at_hand = sync.serving.at_hand(question);
     let answered = async move {
-        let content = match at_hand {
-            Some(content) => content,
-            None => match spawn_blocking(move || Serving::read(&reader, question)).await {
-                Ok(Ok(content)) => content,
-                Ok(Err(error)) => {
-                    warn!("no answer for {asking}: {error}");
-                    return None;
-                }
-                Err(error) => {
-                    warn!("no answer for {asking}: reading was broken off: {error}");
-                    return None;
-                }
-            },
+        let to = asking.clone();
+        let prepared = match at_hand {
+            Some(content) => Ok(Ok(Answer::new(&reader, me, to, content))),
+            None => spawn_blocking(move || Serving::prepare(&reader, me, to, question)).await,
         };
-        let standing = if let SyncContent::Standing(standing) = &content { standing.clone() } else { None };
-        let stamp = Stamp { recipient: To::One(asking), class: Class::Sync, content: Content::Sync(content) };
-        let _ended_at_shutdown = signer.send(stamp).await;
-        standing
+        match prepared {
+            Ok(Ok(Answer { draft, standing })) => {
+                let _ended_at_shutdown = signer.send(SignDraft { class: Class::Sync, draft }).await;
+                return standing;
+            }
+            Ok(Err(error)) => warn!("no answer for {asking}: {error}"),
+            Err(error) => warn!("no answer for {asking}: reading was broken off: {error}"),
+        }
+        None
     };
     ctx.spawn(answered.into_actor(sync).map(move |standing, actor, ctx| {
         let head = actor.serving.reader.head().height;

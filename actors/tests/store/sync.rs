@@ -8,7 +8,7 @@ use minidlt_actors::{
     messages::{
         consensus::{Fetched, Halt, NotTaken, SayAgain, TakePart},
         network::{FromPeer, PeerChanged},
-        signer::{Stamp, VoteFrom},
+        signer::{SignDraft, Stamp, VoteFrom},
         sync::{GetSyncStatus, SyncStatus, VotingState},
     },
     metrics::{Metrics, Reason},
@@ -17,7 +17,9 @@ use minidlt_actors::{
 };
 use minidlt_protocol::{
     block::{CertifiedBlock, DecidedBlock},
-    message::{Content, Recipient, SyncContent},
+    codec,
+    limits::MAX_FRAME_BYTES,
+    message::{Content, Message, Recipient, SyncContent},
     receipt::CertifiedHeader,
     sync::{Place, Settings, Synchronise, VoteRecord},
     types::{Height, Identity},
@@ -25,7 +27,7 @@ use minidlt_protocol::{
 use tempfile::{TempDir, tempdir};
 use tokio::{sync::mpsc, time::timeout};
 
-use crate::support::{NODES, Network, certified, identity};
+use crate::support::{NODES, Network, certified, identity, node_key};
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -109,6 +111,17 @@ impl Handler<Stamp> for Rest {
     }
 }
 
+impl Handler<SignDraft> for Rest {
+    type Result = ();
+    fn handle(&mut self, SignDraft { draft, .. }: SignDraft, _: &mut Context<Self>) {
+        let Message { recipient, payload, .. } = draft.sign(&node_key(0));
+        match codec::decode(&payload.content, MAX_FRAME_BYTES).unwrap() {
+            Content::Sync(content) => self.hear(Heard::Said(recipient, Box::new(content))),
+            other => panic!("Sync said {other:?}"),
+        }
+    }
+}
+
 /// Node 0, which has the first `has` blocks of a chain that others have more of.
 struct World {
     sync: Addr<Sync>,
@@ -141,6 +154,7 @@ impl World {
             say_again: rest.clone().recipient(),
             halt: rest.clone().recipient(),
             signer: rest.clone().recipient(),
+            sign_draft: rest.clone().recipient(),
             vote_from: rest.recipient(),
             reader: reader.clone(),
         };

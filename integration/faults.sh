@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # The long run: all that the tests of faults do in an ordinary run, more often and for longer, and a
 # table of what it found. Takes some hours; each number can be set by its variable.
+#
+#   integration/faults.sh [processes] [simulation] [fuzzing]     all three, unless named
 set -euo pipefail
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -8,9 +10,15 @@ cd "$root"
 # shellcheck source=node/setup.sh
 . "$root/node/setup.sh"
 
+parts=(processes simulation fuzzing)
+for part in "$@"; do
+    [[ " ${parts[*]} " == *" $part "* ]] || die "what is $part? integration/faults.sh [processes] [simulation] [fuzzing]"
+done
+[ "$#" -eq 0 ] || parts=("$@")
+
 # SIGKILLs in each mode; partitions of each kind; seconds that the longest cuts and pauses last, and
 # that the storm lasts; transactions on the ledger of the node that loses it; seeds of the simulation;
-# seconds of fuzzing for each target. The last two are left out by 0.
+# seconds of fuzzing for each target.
 export TEST_SPEED_TARGETS="${TEST_SPEED_TARGETS:-1}"
 export TEST_SIGKILLS="${TEST_SIGKILLS:-200}"
 export TEST_PARTITIONS="${TEST_PARTITIONS:-5}"
@@ -59,9 +67,13 @@ ratio() { awk -v of="$(sum "$1")" -v to="$(sum "$2")" 'BEGIN { if (to > 0) print
 
 row() { printf '| %s | %s |\n' "$1" "$2"; }
 
-table() {
-    row "what" "figure"
-    row "---" "---:"
+# One a part of the run.
+processes() {
+    step "the program" cargo build --release --locked -p minidlt
+    step "real processes" cargo test --release --locked -p minidlt-integration --test faults
+}
+
+processes_rows() {
     row "SIGKILLs survived" "$(sum sigkills)"
     row "partitions healed" "$(sum partitions)"
     row "acknowledged transactions checked, on every node" "$(sum acknowledged_checked)"
@@ -69,8 +81,6 @@ table() {
     row "duplicated" "$(sum duplicated)"
     row "forks" "$(sum forks)"
     row "blocks compared" "$(sum blocks_compared)"
-    row "simulated seeds" "$(sum simulated_seeds)"
-    row "fuzz executions / that broke a promise" "$(sum fuzz_executions) / $(sum fuzz_crashes)"
     row "packets cut / refused" "$(sum packets_cut) / $(sum packets_refused)"
     row "packets lost / repeated / delayed" "$(sum packets_lost) / $(sum packets_repeated) / $(sum packets_delayed)"
     row "processes paused" "$(sum pauses)"
@@ -80,17 +90,23 @@ table() {
     row "from healing to the first commit on a node, p50 / max" "$(median healed_ms) ms / $(most healed_ms) ms"
     row "from SIGCONT" "$(median resumed_ms) ms / $(most resumed_ms) ms"
     row "from a clock put right" "$(median clock_righted_ms) ms / $(most clock_righted_ms) ms"
-    row "catching up, transactions/s" "$(sum catch_up_per_s)"
+    row "catching up beside an ordinary load, transactions/s" "$(sum catch_up_per_s)"
     row "the cluster's commit rate, as fast as it goes, transactions/s" "$(sum filled_per_s)"
     row "times as fast" "$(ratio catch_up_per_s filled_per_s)"
-    row "committed by the others while one caught up, transactions/s" "$(sum committed_meanwhile_per_s)"
+    row "catching up beside others that commit as fast as they can, transactions/s" "$(sum catch_up_beside_full_load_per_s)"
+    row "what those committed meanwhile, transactions/s" "$(sum full_load_meanwhile_per_s)"
 }
 
+simulation() { step "simulation" simulate; }
+simulation_rows() { row "simulated seeds" "$(sum simulated_seeds)"; }
+
+fuzzing() { step "fuzzing" fuzz; }
+fuzzing_rows() { row "fuzz executions / that broke a promise" "$(sum fuzz_executions) / $(sum fuzz_crashes)"; }
+
 ensure_build_tools
-step "the program" cargo build --release --locked -p minidlt
-step "real processes" cargo test --release --locked -p minidlt-integration --test faults
-[ "$TEST_SIMULATED_SEEDS" -eq 0 ] || step "simulation" simulate
-[ "$TEST_FUZZ_SECONDS" -eq 0 ] || step "fuzzing" fuzz
+for part in "${parts[@]}"; do "$part"; done
 say ""
-table
+row "what" "figure"
+row "---" "---:"
+for part in "${parts[@]}"; do "${part}_rows"; done
 [ "${#failed[@]}" -eq 0 ] || die "failed: ${failed[*]}"

@@ -101,7 +101,7 @@ async fn a_handshake_that_a_cut_has_silenced_holds_up_none_on_the_healed_network
     heard(&one, &mut zero, 0, b"healed, too").await;
     let took = healed.elapsed();
     println!("both heard each other {} ms after it was healed", took.as_millis());
-    assert!(took < Limits::default().beside + Duration::from_millis(500), "{took:?}");
+    assert!(took < Duration::from_millis(1_500), "{took:?}");
 }
 
 #[actix_rt::test]

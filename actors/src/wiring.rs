@@ -15,7 +15,7 @@ use std::{
 
 use actix::{Actor, Addr, Arbiter};
 use minidlt_config::Settings;
-use minidlt_protocol::{consensus::Timeouts, genesis, mempool::Mempool as Pool, sync::Place, types::Height};
+use minidlt_protocol::{consensus::Timeouts, genesis, mempool::Mempool as Pool, sync::{Place, VoteRecord}, types::Height};
 use thiserror::Error;
 use tokio::sync::Notify;
 
@@ -131,6 +131,12 @@ pub async fn start(settings: Settings, vote_from: Option<Height>) -> Result<Runn
         signer.vote_from(from).map_err(journal_error)?;
     }
     let (record, seen_fork) = (signer.record(), fork::load(&data_dir)?);
+    let next = reader.head().height.next();
+    if let VoteRecord::Kept(from) = record
+        && next < from
+    {
+        log::warn!("the record of votes goes on at height {from}: blocks {next} and up are fetched from other nodes first");
+    }
     let signer = Signer::start_in_arbiter(&signer_arbiter.handle(), |_| signer);
 
     let checks = Verifier::new(me.clone(), network, registry.clone(), is_committed(reader.clone()));

@@ -117,8 +117,9 @@ struct Node {
 impl Node {
     fn start(me: u8, refusals: impl Into<VecDeque<Refusal>>) -> Self {
         let (directory, network) = (TempDir::new().unwrap(), Network::new());
-        let (file, nothing_signed) = journal::of_a_new_node();
-        std::fs::write(directory.path().join(file), nothing_signed).unwrap();
+        for (file, nothing_signed) in journal::of_a_new_node().unwrap() {
+            std::fs::write(directory.path().join(file), nothing_signed).unwrap();
+        }
         let (writer, reader) = network.open(&directory.path().join("ledger")).unwrap();
         let (sender, submitted) = mpsc::unbounded_channel();
         let desk = Desk { network: network.id, refusals: refusals.into(), submitted: sender }.start();

@@ -4,32 +4,38 @@
 //! overwritten only once that of a later height is on disk, so no crash can forget what was signed.
 //! Files are written full of zeros beforehand, so that syncing needs no metadata.
 //!
-//! A file is a sequence of *batches*. What is appended gathers in memory; [`Journal::sync`] writes
-//! it as one batch and waits for the disk before the next can be written. Therefore
-//!
-//! A node's log begins with an empty batch, which says from which height on it may sign: 0 where
-//! `minidlt init` made it, later where the node lost its log and begins anew ([`Journal::begin_at`]). So a
-//! node that lost its log, and with it the knowledge of what it signed, is told from a new one.
+//! A file is a head and a sequence of *batches*. What is appended gathers in memory; [`Journal::sync`]
+//! writes it as one batch and waits for the disk before the next can be written. Therefore
 //!
 //! | found on opening | means | done |
 //! |---|---|---|
-//! | no file, or no valid batch in either | what was signed is not known | [`Journal::open`] gives none |
+//! | not both files | what was signed is not known | [`Journal::open`] gives none |
+//! | a head that does not hold, or two that differ | damage: heads are there before there is a log | refuse to start |
+//! | no valid batch in either | the same: the first is there as early | refuse to start |
 //! | a bad batch, nothing valid after it | the last write was torn, its sync never answered | cut |
 //! | a bad batch, valid ones of its height after it | damage to what had been synced | refuse to start |
 //! | a batch of an earlier height | what the file held before | the end |
 //!
+//! Nobody but this node can make a batch, or have it copy one to another place, so what others' bytes
+//! look like leads to none of these: `head.rs` says why.
+//!
+//! A log begins with an empty batch, which says from which height on its node may sign: 0 where
+//! `minidlt init` made it, later where the node lost its log and begins anew ([`Journal::begin_at`]). So a
+//! node that lost its log, and with it the knowledge of what it signed, is told from a new one.
+//!
 //! ```text
-//! batch  := magic(4) length(4) height(8) checksum(16) record*      numbers big-endian
+//! batch  := mark(8) length(4) height(8) checksum(16) record*       numbers big-endian
 //! record := kind(1) length(4) bytes
-//! checksum: the first half of SHA-256 over magic, length, height, the batch's offset (8), records
+//! checksum: the first half of SHA-256 over key, mark, length, height, the batch's offset (8), records
 //! ```
 
+mod head;
 mod scan;
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
-    io,
-    os::unix::fs::FileExt,
+    io::{self, Write},
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -39,8 +45,10 @@ use minidlt_protocol::{
     types::Height,
     vote::{SignedProposal, SignedVote},
 };
+use openssl::error::ErrorStack;
 use thiserror::Error;
 
+use head::{BadHead, HEAD_BYTES, Secret, VERSION};
 use scan::{Scan, scan};
 
 /// Files grow by this much, in bytes.
@@ -49,6 +57,11 @@ const GROW_BYTES: u64 = 1 << 20;
 const PENDING_BYTES: usize = 1 << 20;
 /// The kind and length before each record, in bytes.
 const RECORD_HEAD_BYTES: usize = 5;
+/// Others' bytes lie in the files, and what keeps them apart: they are their owner's alone.
+const MODE: u32 = 0o600;
+/// What to do where it is not known any more what was signed.
+const REMEDY: &str = "Remove signer-0.log and signer-1.log and start again: the node catches up, and signs again from \
+                      where it cannot have signed before";
 
 /// Why the log cannot be opened.
 #[derive(Debug, Error)]
@@ -57,10 +70,18 @@ pub enum JournalError {
     Io { path: PathBuf, reason: io::Error },
     #[error("{path} is in use: another process runs this node")]
     Locked { path: PathBuf },
+    #[error("{path} was written by another version of this program: its layout is {found}, this one knows {VERSION}")]
+    OtherVersion { path: PathBuf, found: u32 },
+    #[error(
+        "{path} is damaged: its head does not hold, or is not that of the file beside it, so this node no longer knows \
+         what it signed. {REMEDY}"
+    )]
+    DamagedHead { path: PathBuf },
+    #[error("{path} is damaged, and so is the file beside it: no batch in either is sound. {REMEDY}")]
+    NothingSound { path: PathBuf },
     #[error(
         "{path} is damaged at byte {at}, within what was synced for height {height}: this node no longer knows all it \
-         signed there. Remove signer-0.log and signer-1.log beside it and start again: it catches up, and signs again \
-         from where it cannot have signed before"
+         signed there. {REMEDY}"
     )]
     Damaged { path: PathBuf, at: usize, height: Height },
 }
@@ -126,7 +147,7 @@ impl Half {
     fn open(path: PathBuf) -> Result<(Self, Vec<u8>), JournalError> {
         let failed = |reason| JournalError::Io { path: path.clone(), reason };
         let open = || {
-            let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
+            let file = OpenOptions::new().read(true).write(true).open(&path)?;
             let bytes = std::fs::read(&path)?;
             Ok((file, bytes))
         };
@@ -137,6 +158,14 @@ impl Half {
         })?;
         let allocated = bytes.len() as u64;
         Ok((Self { file, path, allocated }, bytes))
+    }
+
+    fn secret(&self, bytes: &[u8]) -> Result<Secret, JournalError> {
+        let path = || self.path.clone();
+        Secret::of(bytes).map_err(|bad| match bad {
+            BadHead::Damaged => JournalError::DamagedHead { path: path() },
+            BadHead::OtherVersion(found) => JournalError::OtherVersion { path: path(), found },
+        })
     }
 
     /// Writes zeros up to a whole number of [`GROW_BYTES`] and syncs, metadata included.
@@ -158,9 +187,10 @@ impl Half {
 /// The log, open for appending. One process holds it at a time.
 pub struct Journal {
     halves: [Half; 2],
+    secret: Secret,
     active: usize,
     height: Height,
-    /// Where the next batch goes in the active file; 0 while nothing of this height is on disk.
+    /// Where the next batch goes in the active file; [`HEAD_BYTES`] while nothing of this height is on disk.
     end: u64,
     pending: Vec<u8>,
     pending_promise: bool,
@@ -169,14 +199,17 @@ pub struct Journal {
 /// The names of the two files.
 const FILES: [&str; 2] = ["signer-0.log", "signer-1.log"];
 
-/// The file that a new node's log begins with, and its content: nothing was ever signed.
-pub fn of_a_new_node() -> (&'static str, Vec<u8>) {
-    (FILES[0], first_batch(Height::GENESIS))
+/// The files, by name, that a new node's log begins with: nothing was ever signed. They are secret.
+pub fn of_a_new_node() -> Result<[(&'static str, Vec<u8>); 2], ErrorStack> {
+    new_log(Height::GENESIS)
 }
 
-/// Says that all below `height` is done, and no more.
-fn first_batch(height: Height) -> Vec<u8> {
-    scan::batch(height, 0, &[])
+/// Two heads, and the word that all below `height` is done.
+fn new_log(height: Height) -> Result<[(&'static str, Vec<u8>); 2], ErrorStack> {
+    let secret = Secret::draw()?;
+    let (mut first, second) = (secret.head(), secret.head());
+    first.extend(scan::batch(&secret, height, HEAD_BYTES as u64, &[]));
+    Ok([(FILES[0], first), (FILES[1], second)])
 }
 
 impl Journal {
@@ -184,56 +217,43 @@ impl Journal {
     /// height, in order.
     pub fn open(directory: &Path) -> Result<Option<(Self, Vec<Record>)>, JournalError> {
         let [first, second] = FILES.map(|file| directory.join(file));
-        // A new node has but the first, and nothing in it; later both are needed to know.
-        let new = || std::fs::read(&first).is_ok_and(|bytes| bytes == of_a_new_node().1);
-        if !first.exists() || !second.exists() && !new() {
+        if !first.exists() || !second.exists() {
             return Ok(None);
         }
         let (zero, zero_bytes) = Half::open(first)?;
         let (one, one_bytes) = Half::open(second)?;
-        let scans = [scan(&zero_bytes), scan(&one_bytes)];
+        let secret = zero.secret(&zero_bytes)?;
+        if one.secret(&one_bytes)? != secret {
+            return Err(JournalError::DamagedHead { path: one.path });
+        }
+        let scans = [scan(&secret, &zero_bytes), scan(&secret, &one_bytes)];
         let mut halves = [zero, one];
         refuse_damage(&halves[0], &scans[0], scans[1].height)?;
         refuse_damage(&halves[1], &scans[1], scans[0].height)?;
-        if scans.iter().all(|scan| scan.height.is_none()) {
-            return Ok(None);
-        }
         let active = usize::from(scans[1].height > scans[0].height);
+        let [zero, one] = scans;
+        let Scan { height, end, records, torn, .. } = if active == 0 { zero } else { one };
+        let Some(height) = height else {
+            let [Half { path, .. }, _] = halves;
+            return Err(JournalError::NothingSound { path });
+        };
         for half in halves.iter_mut().filter(|half| half.allocated < GROW_BYTES) {
             let path = half.path.clone();
-            // The directory too: the file may be new.
-            let made = half.allocate(GROW_BYTES).and_then(|()| File::open(directory)?.sync_all());
-            made.map_err(|reason| JournalError::Io { path, reason })?;
+            half.allocate(GROW_BYTES).map_err(|reason| JournalError::Io { path, reason })?;
         }
-        let Scan { height, end, records, torn, .. } = scans.into_iter().nth(active).unwrap_or_default();
         if torn {
             let path = halves[active].path.display();
             log::warn!("{path}: the last write was cut short at byte {end}; nothing of it had left this node");
         }
-        let height = height.unwrap_or(Height::GENESIS);
-        let (pending, pending_promise) = (Vec::new(), false);
-        Ok(Some((Self { halves, active, height, end: end as u64, pending, pending_promise }, records)))
+        let (end, pending, pending_promise) = (end as u64, Vec::new(), false);
+        Ok(Some((Self { halves, secret, active, height, end, pending, pending_promise }, records)))
     }
 
     /// Begins the log of a node that has none, at a height in which it cannot have signed anything:
     /// whoever opens it may sign from there on. Whole or not at all: a crash leaves no log.
     pub fn begin_at(directory: &Path, height: Height) -> Result<Self, JournalError> {
-        let [first, second] = FILES.map(|file| directory.join(file));
-        let new = directory.join("signer.log.new");
-        let made = || {
-            for old in [&first, &second].into_iter().filter(|path| path.exists()) {
-                std::fs::remove_file(old)?;
-            }
-            let file = File::create(&new)?;
-            file.write_all_at(&first_batch(height), 0)?;
-            file.sync_all()?;
-            // The second first: the first alone says that there is a log.
-            File::create(&second)?.sync_all()?;
-            std::fs::rename(&new, &first)?;
-            File::open(directory)?.sync_all()
-        };
-        let failed = |reason| JournalError::Io { path: first.clone(), reason };
-        made().map_err(failed)?;
+        let failed = |reason| JournalError::Io { path: directory.join(FILES[0]), reason };
+        begin_files(directory, height).map_err(failed)?;
         let opened = Self::open(directory)?;
         let (journal, _) = opened.ok_or_else(|| failed(io::Error::other("it was made, and cannot be read back")))?;
         Ok(journal)
@@ -256,7 +276,7 @@ impl Journal {
         if self.pending.is_empty() {
             return Ok(());
         }
-        let batch = scan::batch(self.height, self.end, &self.pending);
+        let batch = scan::batch(&self.secret, self.height, self.end, &self.pending);
         let end = self.end + batch.len() as u64;
         let half = &mut self.halves[self.active];
         half.allocate(end)?;
@@ -278,13 +298,31 @@ impl Journal {
             self.sync()?;
         }
         self.pending.clear();
-        if self.end > 0 {
+        if self.end > HEAD_BYTES as u64 {
             self.active = 1 - self.active;
-            self.end = 0;
+            self.end = HEAD_BYTES as u64;
         }
         self.height = height;
         Ok(())
     }
+}
+
+/// One file alone is no log, so there is none between the old one's and the new one's two; and no file of
+/// the old one is there any more, whatever a crash undoes, when the first of the new one comes.
+fn begin_files(directory: &Path, height: Height) -> io::Result<()> {
+    let files = new_log(height)?;
+    for old in FILES.map(|file| directory.join(file)).iter().filter(|path| path.exists()) {
+        std::fs::remove_file(old)?;
+    }
+    File::open(directory)?.sync_all()?;
+    for (name, bytes) in files {
+        let new = directory.join(format!("{name}.new"));
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&new)?;
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&new, directory.join(name))?;
+    }
+    File::open(directory)?.sync_all()
 }
 
 /// Valid batches after the end are damage if they are of this file's latest height and that is the

@@ -1,4 +1,6 @@
-use super::*;
+use std::os::unix::fs::PermissionsExt;
+
+use super::{scan::BATCH_HEAD_BYTES, *};
 use minidlt_protocol::{
     crypto::Signature,
     types::{Hash, Round},
@@ -23,11 +25,20 @@ fn entry(text: &str) -> Record {
 
 /// Opens it, or makes that of a new node.
 fn open(directory: &Path) -> (Journal, Vec<Record>) {
-    let new = directory.join(of_a_new_node().0);
-    if !new.exists() {
-        std::fs::write(new, of_a_new_node().1).unwrap();
+    if !directory.join(FILES[0]).exists() {
+        for (file, bytes) in of_a_new_node().unwrap() {
+            std::fs::write(directory.join(file), bytes).unwrap();
+        }
     }
     Journal::open(directory).unwrap().expect("there is a log")
+}
+
+/// Why it does not open.
+fn refusal(directory: &Path) -> JournalError {
+    let Err(error) = Journal::open(directory) else { panic!("it opens") };
+    let text = error.to_string();
+    assert!(text.contains("Remove signer-0.log and signer-1.log") && !text.contains('\n'), "{text}");
+    error
 }
 
 fn write(directory: &Path, height: u64, batches: &[&[Record]]) -> u64 {
@@ -79,7 +90,7 @@ fn a_torn_tail_is_cut_at_every_byte() {
     let path = active(dir.path());
     let second = write(dir.path(), 5, &[&[vote(5, 1)]]);
     let whole = std::fs::read(&path).unwrap();
-    for cut in 0..=second as usize {
+    for cut in HEAD_BYTES..=second as usize {
         let expected = match cut as u64 {
             cut if cut < first => (0, vec![]),
             cut if cut < second => (5, vec![vote(5, 0), entry("a")]),
@@ -111,7 +122,7 @@ fn a_torn_first_batch_leaves_the_height_before() {
     drop(journal);
     let new = std::fs::read(&path).unwrap();
     // The file held height 3; only the bytes up to `at`, or only those from it on, got through.
-    for at in 1..end {
+    for at in HEAD_BYTES..end {
         let head = [&new[..at], &old[at..]].concat();
         let tail = [&old[..at], &new[at..]].concat();
         for bytes in [head, tail] {
@@ -136,17 +147,18 @@ fn a_flipped_byte_in_the_middle_refuses_to_start_and_says_what_to_do() {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x01;
         std::fs::write(&path, &bytes).unwrap();
-        let Err(error) = Journal::open(dir.path()) else { panic!("opened with byte {at} flipped") };
-        let text = error.to_string();
-        assert!(matches!(error, JournalError::Damaged { height, .. } if height.get() == 9), "{text}");
-        assert!(text.contains("Remove signer-0.log and signer-1.log") && !text.contains('\n'), "{text}");
+        match refusal(dir.path()) {
+            JournalError::Damaged { height, .. } => assert!(height.get() == 9 && at >= HEAD_BYTES, "byte {at}"),
+            JournalError::DamagedHead { .. } => assert!(at < HEAD_BYTES, "byte {at}"),
+            other => panic!("byte {at}: {other}"),
+        }
     }
 }
 
 /// What opening makes of these bytes in the file of the log's latest height: records, or where damage
 /// is. `other` is the other file's height.
 fn found(half: &Half, bytes: &[u8], other: u64) -> Result<Vec<Record>, usize> {
-    let scanned = scan(bytes);
+    let scanned = scan(&half.secret(bytes).map_err(|_| 0usize)?, bytes);
     match refuse_damage(half, &scanned, Some(Height::new(other))) {
         Ok(()) => Ok(scanned.records),
         Err(JournalError::Damaged { at, .. }) => Err(at),
@@ -165,7 +177,7 @@ fn three_batches(dir: &Path) -> (Half, Vec<u8>, [usize; 3]) {
     let path = active(dir);
     let (half, mut bytes) = Half::open(path).unwrap();
     // The rest is zeros or of height 7, of which some is kept: more would only take time.
-    bytes.truncate(16 << 10);
+    bytes.truncate(20 << 10);
     (half, bytes, [first, second, third])
 }
 
@@ -173,7 +185,7 @@ fn three_batches(dir: &Path) -> (Half, Vec<u8>, [usize; 3]) {
 fn any_flipped_bit_of_an_earlier_batch_is_damage_and_of_the_last_one_the_end() {
     let dir = TempDir::new().unwrap();
     let (half, bytes, [first, second, third]) = three_batches(dir.path());
-    let before_last = scan(&bytes[..second]).records;
+    let before_last = found(&half, &bytes[..second], 8).unwrap();
     assert_eq!(found(&half, &bytes, 8).unwrap().len(), 6);
     // Every bit of what is not a long entry's bytes, and one bit of each of those.
     for bit in (0..8 * third)
@@ -195,12 +207,12 @@ fn any_flipped_bit_of_an_earlier_batch_is_damage_and_of_the_last_one_the_end() {
 fn a_last_batch_of_which_only_some_sectors_were_written_is_cut() {
     let dir = TempDir::new().unwrap();
     let (half, new, [_, second, third]) = three_batches(dir.path());
-    let (whole, before_last) = (scan(&new[..third]).records, scan(&new[..second]).records);
+    let [whole, before_last] = [third, second].map(|end| found(&half, &new[..end], 8).unwrap());
     // Beneath lie zeros, or a log of height 7.
     let mut zeros = new.clone();
     zeros[second..].fill(0);
     let mut older = new.clone();
-    let batch = scan::batch(Height::new(7), second as u64, &[0x5a; 9_000]);
+    let batch = scan::batch(&half.secret(&new).unwrap(), Height::new(7), second as u64, &[0x5a; 9_000]);
     older[second..second + batch.len()].copy_from_slice(&batch);
     for (old, size) in [(&zeros, 512), (&zeros, 4_096), (&older, 512), (&older, 4_096)] {
         let sectors: Vec<usize> = (second / size * size..third).step_by(size).collect();
@@ -227,9 +239,9 @@ fn a_last_batch_of_which_only_some_sectors_were_written_is_cut() {
 fn zeroed_sectors_at_the_end_are_cut_and_before_it_damage() {
     let dir = TempDir::new().unwrap();
     let (half, bytes, [first, second, third]) = three_batches(dir.path());
-    let before_last = scan(&bytes[..second]).records;
+    let before_last = found(&half, &bytes[..second], 8).unwrap();
     for size in [512, 4_096] {
-        for sector in (0..third).step_by(size) {
+        for sector in (HEAD_BYTES..third).step_by(size) {
             let mut tail = bytes.clone();
             tail[sector..].fill(0);
             let records = found(&half, &tail, 8).unwrap();
@@ -300,7 +312,7 @@ fn whatever_sectors_of_the_last_write_a_crash_leaves_all_that_was_synced_is_ther
             let whole = !crash || {
                 let new = std::fs::read(&path).unwrap();
                 let mut torn = new.clone();
-                for sector in (0..journal.end as usize).step_by(512) {
+                for sector in (HEAD_BYTES..journal.end as usize).step_by(512) {
                     let range = sector..new.len().min(sector + 512);
                     if dice.below(2) == 0 && range.end <= old.len() {
                         torn[range.clone()].copy_from_slice(&old[range]);
@@ -358,12 +370,129 @@ fn a_lost_log_is_told_from_a_new_one_and_one_begun_anew_says_from_where() {
     assert!(Journal::open(dir.path()).unwrap().is_none(), "half of it is gone");
     std::fs::write(&second, kept).unwrap();
     assert_eq!(read(dir.path()), (1, vec![vote(1, 0)]));
-    for file in FILES {
-        std::fs::write(dir.path().join(file), vec![0; 4096]).unwrap();
-    }
-    assert!(Journal::open(dir.path()).unwrap().is_none(), "nothing in it is valid");
     drop(Journal::begin_at(dir.path(), Height::new(7)).unwrap());
     assert_eq!(read(dir.path()), (7, vec![]));
     write(dir.path(), 7, &[&[vote(7, 0)]]);
     assert_eq!(read(dir.path()), (7, vec![vote(7, 0)]));
+}
+
+#[test]
+fn a_log_is_begun_whole_or_not_at_all_whatever_of_it_a_crash_leaves() {
+    let dir = TempDir::new().unwrap();
+    let [first, second] = FILES.map(|file| dir.path().join(file));
+    let put = |path: &Path, bytes: Option<&Vec<u8>>| match bytes {
+        Some(bytes) => std::fs::write(path, bytes).unwrap(),
+        None => drop(std::fs::remove_file(path)),
+    };
+    write(dir.path(), 3, &[&[vote(3, 0)]]);
+    let old = FILES.map(|file| std::fs::read(dir.path().join(file)).unwrap());
+    drop(Journal::begin_at(dir.path(), Height::new(9)).unwrap());
+    let new = FILES.map(|file| std::fs::read(dir.path().join(file)).unwrap());
+    assert_eq!(read(dir.path()), (9, vec![]), "nothing of the old one is left");
+    for path in [&first, &second] {
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, MODE, "{}", path.display());
+    }
+
+    // One file after the other goes, and one after the other comes: each alone is no log.
+    for (zero, one) in [(None, Some(&old[1])), (Some(&old[0]), None), (Some(&new[0]), None), (None, Some(&new[1]))] {
+        put(&first, zero);
+        put(&second, one);
+        assert!(Journal::open(dir.path()).unwrap().is_none(), "half of one");
+    }
+    // What no crash leaves, since the disk has the old ones' going before the new ones' coming.
+    for (zero, one) in [(&new[0], &old[1]), (&old[0], &new[1])] {
+        put(&first, Some(zero));
+        put(&second, Some(one));
+        assert!(matches!(refusal(dir.path()), JournalError::DamagedHead { .. }));
+    }
+    // What is left of an earlier attempt is in nobody's way.
+    for file in FILES {
+        std::fs::write(dir.path().join(format!("{file}.new")), vec![0x5a; 9_000]).unwrap();
+    }
+    drop(Journal::begin_at(dir.path(), Height::new(11)).unwrap());
+    assert_eq!(read(dir.path()), (11, vec![]));
+}
+
+/// With the latest height's file out of the way, the one before it would be taken for all that was signed.
+#[test]
+fn a_head_that_does_not_hold_is_damage_and_never_an_empty_file() {
+    let dir = TempDir::new().unwrap();
+    write(dir.path(), 4, &[&[vote(4, 0)]]);
+    write(dir.path(), 5, &[&[vote(5, 0)]]);
+    for path in FILES.map(|file| dir.path().join(file)) {
+        let whole = std::fs::read(&path).unwrap();
+        let mut zeros = whole.clone();
+        zeros[..HEAD_BYTES].fill(0);
+        let others = Secret::draw().unwrap().head();
+        let another = [&others[..], &whole[HEAD_BYTES..]].concat();
+        let cases = [zeros, another, vec![0; whole.len()], Vec::new(), whole[..HEAD_BYTES - 1].to_vec()];
+        for (case, bytes) in cases.iter().enumerate() {
+            std::fs::write(&path, bytes).unwrap();
+            assert!(matches!(refusal(dir.path()), JournalError::DamagedHead { .. }), "{}: {case}", path.display());
+        }
+        std::fs::write(&path, &whole).unwrap();
+        assert_eq!(read(dir.path()), (5, vec![vote(5, 0)]));
+    }
+    assert_eq!(Secret::of(&Secret::draw().unwrap().head_of_version(7)).err(), Some(BadHead::OtherVersion(7)));
+    for path in FILES.map(|file| dir.path().join(file)) {
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[HEAD_BYTES..].fill(0);
+        std::fs::write(&path, bytes).unwrap();
+    }
+    assert!(matches!(refusal(dir.path()), JournalError::NothingSound { .. }));
+}
+
+#[test]
+fn a_batch_holds_where_it_was_written_and_nowhere_else() {
+    let secret = Secret::draw().unwrap();
+    let batch = scan::batch(&secret, Height::new(9), HEAD_BYTES as u64, b"");
+    let at = |offset: usize| [secret.head(), vec![0; offset - HEAD_BYTES], batch.clone()].concat();
+    assert_eq!(scan(&secret, &at(HEAD_BYTES)).height, Some(Height::new(9)));
+    for offset in HEAD_BYTES + 1..HEAD_BYTES + 1_100 {
+        let scanned = scan(&secret, &at(offset));
+        assert_eq!((scanned.height, scanned.latest_after_end), (None, None), "at {offset}");
+    }
+}
+
+/// A submitter's bytes come to lie in the log within a block. A batch among them, for the very place in
+/// which it will stand, must not make a torn write look like damage to what had been synced.
+#[test]
+fn a_batch_in_what_others_wrote_does_not_turn_a_torn_last_write_into_damage() {
+    let dir = TempDir::new().unwrap();
+    let end = write(dir.path(), 9, &[&[vote(9, 0)], &[entry("a")]]) as usize;
+    let path = active(dir.path());
+    let secret = Secret::of(&std::fs::read(&path).unwrap()).unwrap();
+    let synced = read(dir.path());
+
+    // The whole of the write's first sectors, so that what stands before the planted batch can be missing.
+    let text = end + BATCH_HEAD_BYTES + RECORD_HEAD_BYTES;
+    let planted_at = (text + 1_024).next_multiple_of(512);
+    let mut records = Vec::new();
+    vote(9, 7).encode_to(&mut records);
+    let others = Secret::draw().unwrap();
+    let unmarked = Secret { mark: others.mark, key: secret.key };
+    let guessed_mark = Secret { mark: secret.mark, key: others.key };
+    let planted = [
+        (scan::batch(&others, Height::new(9), planted_at as u64, &records), false),
+        (scan::batch(&unmarked, Height::new(9), planted_at as u64, &records), false),
+        (scan::batch(&guessed_mark, Height::new(9), planted_at as u64, &records), false),
+        (scan::batch(&secret, Height::new(9), planted_at as u64 + 512, &records), false),
+        // What only this node can make: to see that it would be found.
+        (scan::batch(&secret, Height::new(9), planted_at as u64, &records), true),
+    ];
+    let before = std::fs::read(&path).unwrap();
+    for (case, (planted, is_one)) in planted.into_iter().enumerate() {
+        std::fs::write(&path, &before).unwrap();
+        let text = [vec![b'x'; planted_at - text], planted, vec![b'x'; 700]].concat();
+        write(dir.path(), 9, &[&[Record::Entry(text)]]);
+        let mut torn = std::fs::read(&path).unwrap();
+        let missing = end.next_multiple_of(512);
+        torn[missing..missing + 512].fill(0);
+        std::fs::write(&path, &torn).unwrap();
+        if is_one {
+            assert!(matches!(refusal(dir.path()), JournalError::Damaged { .. }), "{case}");
+        } else {
+            assert_eq!(read(dir.path()), synced, "{case}");
+        }
+    }
 }

@@ -8,13 +8,14 @@ use minidlt_protocol::{
     types::{Hash, Identity},
     vote::Voters,
 };
-use rocksdb::{ColumnFamily, DB, DBPinnableSlice, Direction, IteratorMode};
+use rocksdb::{ColumnFamily, DB, DBPinnableSlice, Direction, IteratorMode, WriteBatch};
 
-use super::schema::Family;
+use super::{mark::Mark, schema::Family};
 
 /// What the writer and all readers share; closed with the last of them.
 pub struct Database {
     pub db: DB,
+    pub mark: Mark,
     pub genesis: Arc<Genesis>,
     pub network: Hash,
     pub node: Identity,
@@ -29,6 +30,13 @@ pub fn handle(db: &DB, family: Family) -> &ColumnFamily {
 }
 
 impl Database {
+    /// What a write begins with. RocksDB keeps log data in the order of the batch, and in its log alone.
+    pub fn batch(&self) -> WriteBatch {
+        let mut batch = WriteBatch::default();
+        batch.put_log_data(&self.mark);
+        batch
+    }
+
     pub fn get(&self, family: Family, key: &[u8]) -> Result<Option<DBPinnableSlice<'_>>, rocksdb::Error> {
         self.db.get_pinned_cf(handle(&self.db, family), key)
     }

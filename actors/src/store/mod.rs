@@ -15,6 +15,7 @@
 
 mod database;
 mod manifest;
+mod mark;
 mod open;
 pub mod reader;
 mod receipts;

@@ -14,13 +14,14 @@ use minidlt_protocol::{
     state::{StateError, genesis_head},
     types::{Hash, Height, Identity},
 };
-use rocksdb::{DB, ErrorKind, WriteBatch};
+use rocksdb::{DB, ErrorKind};
 use thiserror::Error;
 use tokio::sync::watch;
 
 use super::{
     database::{Database, handle},
     manifest,
+    mark::{self, Mark},
     reader::Reader,
     schema::{self, Family, SCHEMA, height_key, meta, seal, unseal},
     wal,
@@ -76,11 +77,13 @@ pub fn open(settings: Settings) -> Result<(Writer, Reader), OpenError> {
     let Settings { directory, genesis, node } = settings;
     let lock = prepare(&directory)?;
     check_families(&directory)?;
-    heal_log(&directory)?;
+    let mark = read_mark(&directory)?;
+    heal_log(&directory, mark.as_ref())?;
+    let mark = mark.map_or_else(|| make_mark(&directory), Ok)?;
     let db = DB::open_cf_descriptors(&schema::database_options(), &directory, schema::families())
         .map_err(|error| refused(&directory, &error))?;
     let (network, voters) = (genesis.id(), genesis.registry().voters());
-    let database = Database { db, genesis, network, node, voters, _lock: lock };
+    let database = Database { db, mark, genesis, network, node, voters, _lock: lock };
     let head = match stored_schema(&directory, &database.db)? {
         Some(()) => stored_head(&directory, &database)?,
         None => make_genesis(&directory, &database)?,
@@ -108,7 +111,7 @@ pub(super) fn open_read_only(directory: &Path) -> Result<(DB, Option<File>), Ope
         return Err(OpenError::Missing(directory.to_owned()));
     }
     check_families(directory)?;
-    check_log(directory)?;
+    check_log(directory, read_mark(directory)?.as_ref())?;
     let mut options = schema::database_options();
     options.create_if_missing(false);
     options.create_missing_column_families(false);
@@ -128,23 +131,23 @@ fn refused(directory: &Path, error: &rocksdb::Error) -> OpenError {
 }
 
 /// A last write of which only parts are there is cut off: nothing had been told of it.
-fn heal_log(directory: &Path) -> Result<(), OpenError> {
+fn heal_log(directory: &Path, mark: Option<&Mark>) -> Result<(), OpenError> {
     let unfit = |trouble| unfit_log(directory, trouble);
-    if let Some((path, at)) = wal::torn_end(directory).map_err(unfit)? {
-        log::warn!("{}: the last write was torn at byte {at}; nothing had been told of it", path.display());
+    if let Some((path, at)) = wal::torn_end(directory, mark).map_err(unfit)? {
+        log::warn!("{}: the last write, at byte {at}, was torn; nothing had been told of it", path.display());
         wal::cut(&path, at).map_err(unfit)?;
     }
     Ok(())
 }
 
 /// As [`heal_log`] for who may not change a byte.
-fn check_log(directory: &Path) -> Result<(), OpenError> {
-    match wal::torn_end(directory).map_err(|trouble| unfit_log(directory, trouble))? {
+fn check_log(directory: &Path, mark: Option<&Mark>) -> Result<(), OpenError> {
+    match wal::torn_end(directory, mark).map_err(|trouble| unfit_log(directory, trouble))? {
         None => Ok(()),
         Some((file, at)) => Err(OpenError::Unreadable {
             path: directory.to_owned(),
             reason: format!(
-                "the last write to {} was torn at byte {at}; its node cuts it off when started",
+                "the last write to {}, at byte {at}, was torn; its node cuts it off when started",
                 name(&file)
             ),
         }),
@@ -164,6 +167,19 @@ fn unfit_log(directory: &Path, trouble: wal::Trouble) -> OpenError {
 
 fn name(file: &Path) -> std::path::Display<'_> {
     file.file_name().map_or(file, Path::new).display()
+}
+
+fn read_mark(directory: &Path) -> Result<Option<Mark>, OpenError> {
+    let path = || directory.to_owned();
+    Mark::read(directory).map_err(|trouble| match trouble {
+        mark::Trouble::Io(reason) => OpenError::Unreadable { path: path(), reason },
+        mark::Trouble::Damaged(reason) => OpenError::Damaged { path: path(), reason },
+    })
+}
+
+fn make_mark(directory: &Path) -> Result<Mark, OpenError> {
+    let cannot = |error: io::Error| OpenError::CannotMake { path: directory.to_owned(), reason: error.to_string() };
+    Mark::make(directory).map_err(cannot)
 }
 
 fn prepare(directory: &Path) -> Result<File, OpenError> {
@@ -265,7 +281,7 @@ fn stored_head(directory: &Path, database: &Database) -> Result<Head, OpenError>
 
 fn make_genesis(directory: &Path, database: &Database) -> Result<Head, OpenError> {
     let (head, update) = genesis_head(&database.genesis).map_err(OpenError::Genesis)?;
-    let mut batch = WriteBatch::default();
+    let mut batch = database.batch();
     let meta_family = handle(&database.db, Family::Meta);
     batch.put_cf(meta_family, meta::SCHEMA, seal(&SCHEMA));
     batch.put_cf(meta_family, meta::NETWORK, seal(&database.network));

@@ -1,17 +1,25 @@
 //! A look at the end of RocksDB's log before RocksDB reads it. A write that was under way when the
 //! power went may be on the disk in parts: a file's length grows before all of its blocks are there,
-//! and what is not there reads as zeros. RocksDB (11.1) drops a last record that is cut short; of one
+//! and what is not there reads as zeros. RocksDB (11.8) drops a last record that is cut short; of one
 //! with a hole it says that its checksum is wrong, as it does of damage, and does not start. And a
 //! hole that begins where a record does it passes over, with all up to the next block of the file.
 //!
 //! | found in the newest log | means | done |
 //! |---|---|---|
-//! | a bad record with a hole of zeros, and no record begun after it | the last write was torn, its sync never answered | cut |
-//! | any other bad record | damage to what had been synced | refuse to start |
+//! | a bad record, and a write that begins after the one it is of | damage to what had been synced | refuse to start |
+//! | else, a bad record with a hole of zeros in it | the last write was torn, its sync never answered | cut |
 //! | a record that says it is longer than the file | the same, or garbage that nothing rests on | left to RocksDB, which drops it |
+//! | any other bad record | damage to what had been synced | refuse to start |
 //!
-//! Each write is synced before the next is made, so a record that begins after another one proves that
-//! the other had been synced.
+//! Each write is synced before the next is made, so a write that begins after another one proves that
+//! the other had been synced. Where one begins, only the ledger's mark tells ([`Mark`]): a submitter's
+//! bytes can look like a record, with its checksum, so that a torn write would be taken for damage.
+//!
+//! A hole is a sector of zeros: what a disk did not write of a file that grew. Of the bad record's first
+//! sector only what begins with it counts, since the rest may be of the write before; of the last what
+//! the file has of it. Zeros for as long may also be what was written. With a bit flipped elsewhere in
+//! the same record that cannot be told from a torn write, and costs the last block, no more: the log of
+//! its height or another node has it still.
 //!
 //! ```text
 //! file   := block*                                    32 KiB each, the last may be shorter
@@ -28,20 +36,26 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::mark::{MARK_BYTES, Mark};
+
 const BLOCK_BYTES: usize = 32 << 10;
 const HEAD_BYTES: usize = 7;
 /// What a disk writes as a whole, at least, in bytes.
 const SECTOR_BYTES: usize = 512;
-/// Records that begin a write: the whole of one, or its first part.
-const BEGINS: std::ops::RangeInclusive<u8> = 1..=2;
-/// These, and a middle and a last part.
+/// The whole of a write; its first, a middle and its last part.
 const KINDS: std::ops::RangeInclusive<u8> = 1..=4;
+/// The parts that others follow.
+const PARTS: std::ops::RangeInclusive<u8> = 2..=3;
+/// How far a write's own mark reaches, at most: behind the record's head, the write's own (a number, 8
+/// bytes, and a count, 4), and the mark's kind and length; and another record's head where a block ends
+/// within that.
+const OWN_MARK_BYTES: usize = HEAD_BYTES + 8 + 4 + 2 + MARK_BYTES + HEAD_BYTES;
 
 /// How a log ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Sound,
-    /// Its last write, from this byte on, is there in parts.
+    /// Its last write, which begins at this byte, is there in parts.
     Torn(usize),
     Damaged(usize),
 }
@@ -53,12 +67,12 @@ pub enum Trouble {
     Damaged(PathBuf, usize),
 }
 
-/// The newest log in `directory` and where the last write begins to be torn, if it is.
-pub fn torn_end(directory: &Path) -> Result<Option<(PathBuf, usize)>, Trouble> {
+/// The newest log in `directory` and where the last write begins, if that is torn.
+pub fn torn_end(directory: &Path, mark: Option<&Mark>) -> Result<Option<(PathBuf, usize)>, Trouble> {
     let failed = |path: &Path, error| Trouble::Io(path.to_owned(), error);
     let Some(path) = newest(directory).map_err(|error| failed(directory, error))? else { return Ok(None) };
     let bytes = fs::read(&path).map_err(|error| failed(&path, error))?;
-    match end(&bytes) {
+    match end(&bytes, mark.map(Mark::as_ref)) {
         End::Sound => Ok(None),
         End::Torn(at) => Ok(Some((path, at))),
         End::Damaged(at) => Err(Trouble::Damaged(path, at)),
@@ -93,52 +107,73 @@ fn newest(directory: &Path) -> io::Result<Option<PathBuf>> {
     Ok(newest.map(|(_, path)| path))
 }
 
-fn end(log: &[u8]) -> End {
-    let mut at = 0;
+fn end(log: &[u8], mark: Option<&[u8]>) -> End {
+    let (mut at, mut write, mut within) = (0, 0, false);
     while at < log.len() {
         let left = BLOCK_BYTES - at % BLOCK_BYTES;
         if left < HEAD_BYTES {
             at += left;
             continue;
         }
+        if !within {
+            write = at;
+        }
         match record_at(log, at) {
-            Some((_, next)) => at = next,
-            None => return bad_end(log, at),
+            Some((kind, next)) => (at, within) = (next, PARTS.contains(&kind)),
+            None => return bad_end(log, mark, write, at),
         }
     }
     End::Sound
 }
 
-/// What a bad record means.
-fn bad_end(log: &[u8], at: usize) -> End {
-    let rest = &log[at..];
-    if rest.iter().all(|byte| *byte == 0) {
+/// What a bad record means, at `at` in the write that begins at `write`.
+fn bad_end(log: &[u8], mark: Option<&[u8]>, write: usize, at: usize) -> End {
+    if is_zero(&log[at..]) {
         // Space laid by.
         return End::Sound;
     }
-    if begins_after(log, at) {
+    if mark.is_some_and(|mark| begins_after(log, write, mark)) {
         return End::Damaged(at);
     }
     if has_hole(log, at) {
-        return End::Torn(at);
+        // The mark is there before the first write: where it is not, no write was under way.
+        return if mark.is_some() { End::Torn(write) } else { End::Damaged(at) };
     }
     match head_at(log, at) {
-        Some((length, _)) if at + HEAD_BYTES + length <= log.len() => End::Damaged(at),
+        Some((length, _)) if at + HEAD_BYTES + length <= log.len() || is_whole(log, at) => End::Damaged(at),
         _ => End::Sound,
     }
 }
 
-/// Whether a write begins anywhere after `at`: its record's length may be wrong, so all places count.
-fn begins_after(log: &[u8], at: usize) -> bool {
-    let begins = |at: usize| record_at(log, at).is_some_and(|(kind, _)| BEGINS.contains(&kind));
-    (at + 1..log.len()).any(begins)
+/// Whether a write begins after the one at `write`.
+fn begins_after(log: &[u8], write: usize, mark: &[u8]) -> bool {
+    let after = write + OWN_MARK_BYTES;
+    let has = |bytes: &[u8]| bytes.windows(mark.len()).any(|window| window == mark);
+    // Between the parts of one that lies across the end of a block is a head.
+    let across = |at: usize| {
+        let rest = log.get(at + HEAD_BYTES..).unwrap_or_default();
+        has(&[&log[at - mark.len()..at], &rest[..rest.len().min(mark.len())]].concat())
+    };
+    log.get(after..).is_some_and(has) || (after.next_multiple_of(BLOCK_BYTES)..log.len()).step_by(BLOCK_BYTES).any(across)
 }
 
-/// Whether a sector from `at` on, or what of one lies there, is all zeros.
+/// Whether a sector is missing from the record at `at`, or from the rest of its block where its head is.
 fn has_hole(log: &[u8], at: usize) -> bool {
-    let first = at / SECTOR_BYTES * SECTOR_BYTES;
-    let sectors = (first..log.len()).step_by(SECTOR_BYTES);
+    let block = log.len().min((at + 1).next_multiple_of(BLOCK_BYTES));
+    let end = match head_at(log, at) {
+        Some((length, kind)) if KINDS.contains(&kind) => block.min(at + HEAD_BYTES + length),
+        _ => block,
+    };
+    let sectors = (at / SECTOR_BYTES * SECTOR_BYTES..end).step_by(SECTOR_BYTES);
     sectors.map(|sector| &log[sector.max(at)..log.len().min(sector + SECTOR_BYTES)]).any(is_zero)
+}
+
+/// Whether the record at `at`, which says that it is longer than the file, is sound up to the end of the
+/// file or of its block: its checksum does not cover its length.
+fn is_whole(log: &[u8], at: usize) -> bool {
+    let end = log.len().min((at + 1).next_multiple_of(BLOCK_BYTES));
+    let sum = log[at..end].split_first_chunk::<4>();
+    sum.is_some_and(|(sum, rest)| rest.len() > 2 && masked(crc32c(&rest[2..])) == u32::from_le_bytes(*sum))
 }
 
 fn is_zero(bytes: &[u8]) -> bool {
@@ -211,60 +246,152 @@ mod tests {
         [&masked(crc32c(&covered)).to_le_bytes()[..], &length, &covered].concat()
     }
 
+    const MARK: [u8; MARK_BYTES] = *b"this ledger's ow";
+
+    /// A write at `at`, with its mark, in as many records as it takes.
+    fn write(at: usize, bytes: &[u8]) -> Vec<u8> {
+        let write = [&[0; 12][..], &[3, MARK_BYTES as u8], &MARK, bytes].concat();
+        let (mut rest, mut log, mut first) = (&write[..], Vec::new(), true);
+        loop {
+            let left = BLOCK_BYTES - (at + log.len()) % BLOCK_BYTES;
+            if left < HEAD_BYTES {
+                log.resize(log.len() + left, 0);
+                continue;
+            }
+            let (part, after) = rest.split_at(rest.len().min(left - HEAD_BYTES));
+            let kind = match (first, after.is_empty()) {
+                (true, true) => 1,
+                (true, false) => 2,
+                (false, false) => 3,
+                (false, true) => 4,
+            };
+            log.extend(record(kind, part));
+            (rest, first) = (after, false);
+            if rest.is_empty() {
+                return log;
+            }
+        }
+    }
+
+    fn judge(log: &[u8]) -> End {
+        end(log, Some(&MARK))
+    }
+
     /// Two writes, the second over three blocks.
     fn log() -> (Vec<u8>, usize) {
-        let first = record(1, &[9; 1_000]);
+        let first = write(0, &[9; 1_000]);
         let at = first.len();
-        let second = [
-            record(2, &vec![8; BLOCK_BYTES - at - HEAD_BYTES]),
-            record(3, &[7; BLOCK_BYTES - HEAD_BYTES]),
-            record(4, &[6; 2_000]),
-        ];
-        ([vec![first], second.into()].concat().concat(), at)
+        ([first, write(at, &[8; 2 * BLOCK_BYTES])].concat(), at)
     }
 
     #[test]
     fn a_last_write_of_which_sectors_are_missing_is_torn_wherever_they_are() {
         let (log, second) = log();
-        assert_eq!(end(&log), End::Sound);
+        assert_eq!(judge(&log), End::Sound);
         for sector in (0..log.len()).step_by(SECTOR_BYTES) {
-            let mut torn = log.clone();
             let range = sector.max(second)..log.len().min(sector + SECTOR_BYTES);
             if range.is_empty() {
                 continue;
             }
-            torn[range].fill(0);
-            let End::Torn(at) = end(&torn) else { panic!("sector {sector}: {:?}", end(&torn)) };
-            // Cut within the write or before it: its begin alone is none.
-            assert!(at >= second, "{at}");
-            assert_eq!(end(&torn[..at]), End::Sound);
+            let mut torn = log.clone();
+            torn[range.clone()].fill(0);
+            assert_eq!(judge(&torn), End::Torn(second), "without {range:?}");
+            assert_eq!(judge(&torn[..second]), End::Sound);
+            assert!(matches!(end(&torn, None), End::Damaged(_)), "nothing was written without a mark");
+            let mut alone = log.clone();
+            alone[second..].fill(0);
+            alone[range.clone()].copy_from_slice(&log[range.clone()]);
+            assert_eq!(judge(&alone), End::Torn(second), "only {range:?}");
+        }
+    }
+
+    /// Wherever the write begins in its first sector, of which it may have but a byte.
+    #[test]
+    fn the_first_sector_of_a_torn_write_is_shared_with_the_write_before() {
+        for length in 1_000..1_000 + SECTOR_BYTES {
+            let first = write(0, &vec![9; length]);
+            let second = first.len();
+            let mut torn = [first, write(second, &[8; 2_000])].concat();
+            let missing = second..(second + 1).next_multiple_of(SECTOR_BYTES);
+            torn[missing.clone()].fill(0);
+            assert_eq!(judge(&torn), End::Torn(second), "without {missing:?}");
+        }
+    }
+
+    /// What a submitter's bytes can be.
+    #[test]
+    fn records_among_the_bytes_of_a_torn_last_write_prove_nothing() {
+        let others = record(1, &[&[0; 12][..], &[3, MARK_BYTES as u8], &[0x5a; MARK_BYTES], b"a block"].concat());
+        let first = write(0, &[9; 1_000]);
+        let second = first.len();
+        for at in [600, 1_024, 5_000, BLOCK_BYTES + 700] {
+            let bytes = [vec![8; at], others.clone(), vec![8; 2 * BLOCK_BYTES]].concat();
+            let log = [first.clone(), write(second, &bytes)].concat();
+            assert_eq!(judge(&log), End::Sound);
+            for sector in (0..log.len()).step_by(SECTOR_BYTES) {
+                let range = sector.max(second)..log.len().min(sector + SECTOR_BYTES);
+                if range.is_empty() {
+                    continue;
+                }
+                let mut torn = log.clone();
+                torn[range.clone()].fill(0);
+                assert_eq!(judge(&torn), End::Torn(second), "planted at {at}, without {range:?}");
+            }
         }
     }
 
     #[test]
     fn a_flipped_bit_is_damage_and_so_is_a_hole_before_a_later_write() {
         let (log, second) = log();
-        for at in (0..log.len()).filter(|at| at % 97 == 0 || (second..second + 4).contains(at)) {
+        for bit in (0..8 * log.len()).filter(|bit| bit % 97 == 0 || (second..second + 7).contains(&(bit / 8))) {
             let mut flipped = log.clone();
-            flipped[at] ^= 0x10;
-            assert!(matches!(end(&flipped), End::Damaged(_)), "{at}: {:?}", end(&flipped));
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(matches!(judge(&flipped), End::Damaged(_)), "{bit}: {:?}", judge(&flipped));
         }
-        let later = [log.clone(), record(1, &[5; 10])].concat();
+        let later = [log.clone(), write(log.len(), &[5; 10])].concat();
         for hole in [0..HEAD_BYTES, second..second + 2_000, second..log.len()] {
             let mut damaged = later.clone();
             let at = if hole.start == 0 { 0 } else { second };
             damaged[hole].fill(0);
-            assert_eq!(end(&damaged), End::Damaged(at));
+            assert_eq!(judge(&damaged), End::Damaged(at));
+        }
+    }
+
+    /// The end of a block may lie anywhere in the head, the mark, and before and after them.
+    #[test]
+    fn a_later_write_is_found_wherever_a_block_ends() {
+        for left in 0..100 {
+            let first = write(0, &[9; 10]);
+            let holed = first.len();
+            let log = [first, write(holed, &vec![8; BLOCK_BYTES - left - holed - HEAD_BYTES - 30])].concat();
+            assert_eq!(log.len(), BLOCK_BYTES - left);
+            let mut log = [log.clone(), write(log.len(), &[7; 100])].concat();
+            assert_eq!(judge(&log), End::Sound, "{left}");
+            log[holed + 1_000..holed + 3_000].fill(0);
+            assert_eq!(judge(&log), End::Damaged(holed), "{left}");
+        }
+    }
+
+    #[test]
+    fn zeros_that_were_written_are_no_hole_of_another_record() {
+        let first = write(0, &[9; 1_000]);
+        let second = first.len();
+        let bytes = [vec![8; 2 * BLOCK_BYTES], vec![0; 2_000], vec![8; 10]].concat();
+        let log = [first, write(second, &bytes)].concat();
+        for at in [second + 100, BLOCK_BYTES + 100, 2 * BLOCK_BYTES - 1] {
+            let mut flipped = log.clone();
+            flipped[at] ^= 0x10;
+            assert!(matches!(judge(&flipped), End::Damaged(_)), "{at}");
         }
     }
 
     #[test]
     fn space_laid_by_and_what_is_cut_short_are_left_alone() {
         let (log, second) = log();
-        assert_eq!(end(&[&log[..], &[0; 100_000]].concat()), End::Sound);
-        assert_eq!(end(&[]), End::Sound);
+        assert_eq!(judge(&[&log[..], &[0; 100_000]].concat()), End::Sound);
+        assert_eq!(judge(&[]), End::Sound);
         for cut in [second + 3, second + 100, BLOCK_BYTES + 5, log.len() - 1] {
-            assert_eq!(end(&log[..cut]), End::Sound, "{cut}");
+            assert_eq!(judge(&log[..cut]), End::Sound, "{cut}");
         }
     }
 }

@@ -56,7 +56,7 @@ impl Writer {
         let head = self.heads.borrow().clone();
         let transactions = block.transactions.iter().map(|transaction| &***transaction);
         let execution = state::execute(&*self.database, &head, transactions)?;
-        let mut batch = WriteBatch::default();
+        let mut batch = self.database.batch();
         let (state_version, state_root) = self.put_execution(&mut batch, &head, &execution)?;
         let head = Head {
             height: block.header.height,

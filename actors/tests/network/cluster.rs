@@ -203,8 +203,9 @@ impl Network {
 /// The data directory of a node that has never signed anything.
 pub fn new_node() -> TempDir {
     let directory = TempDir::new().unwrap();
-    let (file, nothing_signed) = journal::of_a_new_node();
-    std::fs::write(directory.path().join(file), nothing_signed).unwrap();
+    for (file, nothing_signed) in journal::of_a_new_node().unwrap() {
+        std::fs::write(directory.path().join(file), nothing_signed).unwrap();
+    }
     directory
 }
 

@@ -1,6 +1,7 @@
 //! RocksDB's own log after a crash and after damage: the first heals, the second is named.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -9,7 +10,10 @@ use minidlt_actors::store::{
     OpenError,
     verify::{VerifyError, verify, verify_directory},
 };
-use minidlt_protocol::block::DecidedBlock;
+use minidlt_protocol::{
+    block::{DecidedBlock, Head},
+    transaction::Transaction,
+};
 use tempfile::{TempDir, tempdir};
 
 use crate::support::Network;
@@ -30,12 +34,20 @@ struct Logged {
 impl Logged {
     /// Its last block has so many transactions.
     fn new(transactions: usize) -> Self {
+        Self::ending(|network, head| (0..transactions).map(|_| network.transaction(head)).collect())
+    }
+
+    /// Its last block has these.
+    fn ending(transactions: impl FnOnce(&mut Network, &Head) -> Vec<Transaction>) -> Self {
         let (dir, mut network) = (tempdir().unwrap(), Network::new());
         let whole = dir.path().join("whole");
         let (mut writer, reader) = network.open(&whole).unwrap();
         let mut blocks = network.grow(&mut writer, &reader, 4, 2);
         let last = log_of(&whole).1.len();
-        blocks.extend(network.grow(&mut writer, &reader, 1, transactions));
+        let transactions = transactions(&mut network, &reader.head());
+        let block = network.decide(&reader.head(), transactions);
+        writer.commit(&block).unwrap();
+        blocks.push(block);
         drop((writer, reader));
         let (path, log) = log_of(&whole);
         Self { dir, network, blocks, file: path.file_name().unwrap().into(), log, last }
@@ -68,13 +80,44 @@ impl Logged {
     /// It does not open, and one line says what to do; not a byte is changed.
     fn refuses(&self, log: &[u8], case: &str) {
         let copy = self.with(log);
-        let opened = self.network.open(&copy).map(|(_, reader)| reader.head().height);
+        self.refused(&copy, case);
+    }
+
+    fn refused(&self, copy: &Path, case: &str) {
+        let before = contents(copy);
+        let opened = self.network.open(copy).map(|(_, reader)| reader.head().height);
         let error = opened.expect_err(case);
         let said = error.to_string();
         assert!(matches!(error, OpenError::Damaged { .. }), "{case}: {said}");
         assert!(said.contains("move this directory away") && !said.contains('\n'), "{case}: {said}");
-        assert_eq!(fs::read(copy.join(&self.file)).unwrap(), log, "{case}");
+        assert!(contents(copy) == before, "{case}: something was changed");
     }
+
+    /// Without each sector of the last write in turn, and with it alone; so many of them.
+    fn heals_without_any_part(&self, most: usize, what: &str) {
+        let (length, last) = (self.log.len(), self.last);
+        for size in SECTORS {
+            let sectors: Vec<_> = (last / size * size..length).step_by(size).collect();
+            for sector in sectors.iter().step_by(1 + sectors.len() / most) {
+                let missing = last.max(*sector)..length.min(sector + size);
+                let mut without = self.log.clone();
+                without[missing.clone()].fill(0);
+                self.heals(&without, &format!("{what}, without {missing:?} of {length}"));
+                let mut alone = self.log.clone();
+                alone[last..].fill(0);
+                alone[missing.clone()].copy_from_slice(&self.log[missing.clone()]);
+                if alone != self.log {
+                    self.heals(&alone, &format!("{what}, only {missing:?} of {length}"));
+                }
+            }
+        }
+    }
+}
+
+/// The files of a directory.
+fn contents(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let paths = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    paths.map(|path| (path.clone(), fs::read(&path).unwrap())).collect()
 }
 
 fn log_of(directory: &Path) -> (PathBuf, Vec<u8>) {
@@ -87,24 +130,38 @@ fn log_of(directory: &Path) -> (PathBuf, Vec<u8>) {
 fn a_last_write_of_which_only_parts_came_to_the_disk_is_cut_off() {
     // Within one block of the file, and over several.
     for transactions in [2, 150] {
-        let logged = Logged::new(transactions);
-        let (length, last) = (logged.log.len(), logged.last);
-        for size in SECTORS {
-            // Each sector of it in turn, and all but each.
-            let sectors: Vec<_> = (last / size * size..length).step_by(size).collect();
-            for sector in sectors.iter().step_by(1 + sectors.len() / 12) {
-                let missing = last.max(*sector)..length.min(sector + size);
-                let mut without = logged.log.clone();
-                without[missing.clone()].fill(0);
-                logged.heals(&without, &format!("{transactions} transactions, without {missing:?} of {length}"));
-                let mut alone = logged.log.clone();
-                alone[last..].fill(0);
-                alone[missing.clone()].copy_from_slice(&logged.log[missing.clone()]);
-                if alone != logged.log {
-                    logged.heals(&alone, &format!("{transactions} transactions, only {missing:?} of {length}"));
-                }
-            }
-        }
+        Logged::new(transactions).heals_without_any_part(12, &format!("{transactions} transactions"));
+    }
+}
+
+/// A whole record of RocksDB's log that is text, too, so that a transaction can hold it.
+fn record_as_text() -> String {
+    let text = |number: u32| {
+        let covered = [&[1][..], format!("a record, {number}").as_bytes()].concat();
+        let sum = crc32c(&covered).rotate_right(15).wrapping_add(0xa282_ead8);
+        let length = u16::try_from(covered.len() - 1).unwrap();
+        String::from_utf8([&sum.to_le_bytes()[..], &length.to_le_bytes(), &covered].concat()).ok()
+    };
+    (0..).find_map(text).unwrap()
+}
+
+/// RFC 3720, B.4, a bit at a time.
+fn crc32c(bytes: &[u8]) -> u32 {
+    let bit = |crc: u32| if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
+    !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), |crc, _| bit(crc)))
+}
+
+#[test]
+fn a_record_in_a_transaction_does_not_turn_a_torn_last_write_into_damage() {
+    assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+    let planted = record_as_text();
+    // Within one block of the file, and in the second of two.
+    for before in [3_000, 40_000] {
+        let text = ["x".repeat(before), planted.clone(), "y".repeat(3_000)].concat();
+        let logged = Logged::ending(|network, head| vec![network.record(head, &serde_json::json!({ "text": text }))]);
+        let found = logged.log.windows(planted.len()).filter(|window| *window == planted.as_bytes()).count();
+        assert_eq!(found, 1, "it is in the log as it is");
+        logged.heals_without_any_part(24, &format!("planted after {before} characters"));
     }
 }
 
@@ -147,4 +204,29 @@ fn damage_to_what_was_synced_is_refused_with_what_to_do() {
         holed[start..start + 600].fill(0);
         logged.refuses(&holed, &format!("a hole at {start}"));
     }
+}
+
+/// Without its mark a ledger could not tell damage to its log from a torn write, and none was under way
+/// before there was one.
+#[test]
+fn a_damaged_mark_is_refused_and_a_missing_one_made_where_the_log_is_whole() {
+    let logged = Logged::new(2);
+    let copy = logged.with(&logged.log);
+    let mark = copy.join("write-mark");
+    let whole = fs::read(&mark).unwrap();
+    for at in 0..whole.len() {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 0x04;
+        fs::write(&mark, flipped).unwrap();
+        logged.refused(&copy, &format!("the mark's byte {at}"));
+    }
+    let mut torn = logged.log.clone();
+    torn[logged.last..logged.last + 600].fill(0);
+    let copy = logged.with(&torn);
+    fs::remove_file(copy.join("write-mark")).unwrap();
+    logged.refused(&copy, "a hole, and no mark");
+    let copy = logged.with(&logged.log);
+    fs::remove_file(copy.join("write-mark")).unwrap();
+    assert_eq!(logged.network.open(&copy).unwrap().1.head().height.get(), 5);
+    assert_ne!(fs::read(copy.join("write-mark")).unwrap(), whole, "another was made");
 }

@@ -91,8 +91,12 @@ impl Network {
     }
 
     pub fn transaction(&mut self, head: &Head) -> Transaction {
+        self.record(head, &serde_json::json!({ "ISIN": "CH0000000001", "amount": self.nonce + 1 }))
+    }
+
+    pub fn record(&mut self, head: &Head, content: &serde_json::Value) -> Transaction {
         self.nonce += 1;
-        let content = Content::from_json(&serde_json::json!({ "ISIN": "CH0000000001", "amount": self.nonce }));
+        let content = Content::from_json(content);
         let body = Body {
             network: self.id,
             author: "trader@Org01".parse().unwrap(),

@@ -196,7 +196,7 @@ fn a_node_alone_starts_again_from_every_point_with_all_that_it_told() {
         Err(why) => return not_run("faults at each point", &why),
     };
     let mut random = Random::seeded();
-    let new = std::fs::read(cluster.node(0).join(NEW_NODES_LOG)).expect("init writes it");
+    let new = NEW_NODES_LOG.map(|file| std::fs::read(cluster.node(0).join(file)).expect("init writes it"));
     let (_, course) = live(&mut cluster, &new, &disk, None);
     assert!(course.changes.iter().any(Change::is_of_a_log), "the library sees what the node writes");
 
@@ -217,13 +217,15 @@ fn a_node_alone_starts_again_from_every_point_with_all_that_it_told() {
 }
 
 /// Says that a node is new, and has not lost the record of its votes.
-const NEW_NODES_LOG: &str = "data/signer-0.log";
+const NEW_NODES_LOG: [&str; 2] = ["data/signer-0.log", "data/signer-1.log"];
 
 /// A new node's life from an empty disk on, up to its end with a fault, or of its own.
-fn live(cluster: &mut Cluster, new: &[u8], disk: &Disk, fault: Option<(usize, Fault)>) -> (Client, Course) {
+fn live(cluster: &mut Cluster, new: &[Vec<u8>; 2], disk: &Disk, fault: Option<(usize, Fault)>) -> (Client, Course) {
     let data = cluster.node(0).join("data");
     std::fs::remove_dir_all(&data).and_then(|()| std::fs::create_dir(&data)).expect("an empty disk");
-    std::fs::write(cluster.node(0).join(NEW_NODES_LOG), new).expect("a new node's log is written");
+    for (file, bytes) in NEW_NODES_LOG.iter().zip(new) {
+        std::fs::write(cluster.node(0).join(file), bytes).expect("a new node's log is written");
+    }
     let mut client = Client::of(cluster);
     start(cluster, 0, disk, fault);
     let ready = disk.changes().len();

@@ -77,8 +77,9 @@ impl Members<'_> {
         self.staging.private_directory(at)?;
         self.staging.private_directory(&format!("{at}/{}", config.data_dir))?;
         // A node without it does not vote: it would not know whether it had before.
-        let (file, nothing_signed) = journal::of_a_new_node();
-        self.staging.private(&format!("{at}/{}/{file}", config.data_dir), &nothing_signed)?;
+        for (file, nothing_signed) in journal::of_a_new_node()? {
+            self.staging.private(&format!("{at}/{}/{file}", config.data_dir), &nothing_signed)?;
+        }
         let head = "# Paths are relative to this file. All keys, defaults and bounds: config/README.md.\n";
         let text = [head, &serde_yaml::to_string(&config)?].concat();
         self.staging.public(&format!("{at}/{}", minidlt_config::NODE_FILE), text.as_bytes())?;

@@ -7,7 +7,7 @@
 //! ```text
 //! DIR/genesis.yaml  DIR/ca.crt                        public, the same for everybody
 //! DIR/organisations/Org01/{ca.crt,ca.key}             an organisation's authority
-//! DIR/node0/{config.yaml,node.key,tls.crt,tls.key,data/}
+//! DIR/node0/{config.yaml,node.key,tls.crt,tls.key,data/{signer-0.log,signer-1.log}}
 //! DIR/users/admin/{user.yaml,user.key,tls.crt,tls.key,tls.p12}
 //! ```
 

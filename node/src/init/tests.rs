@@ -43,7 +43,18 @@ fn exactly_the_promised_files_are_written_with_their_modes() {
     let mut expected: BTreeSet<String> = ["genesis.yaml", "ca.crt", "organisations", "users"].map(str::to_owned).into();
     let parts = [
         (vec!["organisations/Org01", "organisations/Org02"], vec!["ca.crt", "ca.key"]),
-        (vec!["node0", "node1"], vec!["config.yaml", "node.key", "tls.crt", "tls.key", "data", "data/signer-0.log"]),
+        (
+            vec!["node0", "node1"],
+            vec![
+                "config.yaml",
+                "node.key",
+                "tls.crt",
+                "tls.key",
+                "data",
+                "data/signer-0.log",
+                "data/signer-1.log",
+            ],
+        ),
         (
             vec!["users/admin", "users/admin-Org02", "users/trader"],
             vec!["user.yaml", "user.key", "tls.crt", "tls.key", "tls.p12"],
@@ -58,7 +69,7 @@ fn exactly_the_promised_files_are_written_with_their_modes() {
     assert_eq!(found, expected);
     for path in found {
         let at = dir.join(&path);
-        let private = path.ends_with(".key") || path.ends_with(".p12");
+        let private = [".key", ".p12", ".log"].iter().any(|end| path.ends_with(end));
         match (at.is_dir(), private) {
             (true, _) if path == "organisations" || path == "users" => assert_eq!(mode(&at) & 0o700, 0o700, "{path}"),
             (true, _) => assert_eq!(mode(&at), 0o700, "{path}"),

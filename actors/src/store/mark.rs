@@ -1,0 +1,67 @@
+//! What each write to RocksDB's log begins with: random bytes that are this ledger's own.
+//!
+//! The log holds bytes that others chose, a submitter's text among them, and RocksDB's checksums have no
+//! key: anybody can make bytes that look like a record. The mark, which nobody outside knows, tells the
+//! beginning of a write from them (`wal.rs`). It is there before the first write, and RocksDB keeps it
+//! nowhere but in its log.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+use openssl::rand::rand_bytes;
+
+use super::schema::{seal, unseal};
+
+pub const MARK_BYTES: usize = 16;
+
+/// Beside RocksDB's files, which goes by their names.
+const FILE: &str = "write-mark";
+const UNFINISHED_FILE: &str = "write-mark.new";
+/// Its owner's alone.
+const MODE: u32 = 0o600;
+
+/// Why a mark cannot be read.
+pub enum Trouble {
+    Io(String),
+    Damaged(String),
+}
+
+/// A ledger's mark.
+pub struct Mark([u8; MARK_BYTES]);
+
+impl AsRef<[u8]> for Mark {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Mark {
+    /// `None` where there is none: nothing has been written, or this is a backup.
+    pub fn read(directory: &Path) -> Result<Option<Self>, Trouble> {
+        match fs::read(directory.join(FILE)) {
+            Ok(bytes) => match unseal(&bytes) {
+                Ok(mark) => Ok(Some(Self(mark))),
+                Err(reason) => Err(Trouble::Damaged(format!("its file {FILE}: {reason}"))),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Trouble::Io(format!("its file {FILE}: {error}"))),
+        }
+    }
+
+    /// Makes one, which is there whole or not at all.
+    pub fn make(directory: &Path) -> io::Result<Self> {
+        let mut mark = [0; MARK_BYTES];
+        rand_bytes(&mut mark)?;
+        let new = directory.join(UNFINISHED_FILE);
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&new)?;
+        file.write_all(&seal(&mark))?;
+        file.sync_all()?;
+        fs::rename(&new, directory.join(FILE))?;
+        File::open(directory)?.sync_all()?;
+        Ok(Self(mark))
+    }
+}

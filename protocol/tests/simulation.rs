@@ -63,6 +63,7 @@ fn add(sum: &mut Report, report: Report) {
     sum.healed_in = sum.healed_in.max(report.healed_in);
     sum.replays += report.replays;
     sum.ended_at = sum.ended_at.max(report.ended_at);
+    sum.trace = sum.trace.rotate_left(1) ^ report.trace;
     sum.violations.extend(report.violations);
 }
 
@@ -123,6 +124,16 @@ fn bft_goes_on_without_one_voter() {
 fn spell(seed: u64, mode: ConsensusMode, kind: SpellKind) -> Plan {
     let node = (seed % 4) as usize;
     Plan { spell: Some(Spell { node, from: 1_000, until: 9_000, kind }), ..Plan::calm(seed, 4, mode) }
+}
+
+/// Every tenth message is lost for a minute, and all nodes go on meanwhile: the library alone would
+/// stand still.
+#[test]
+fn a_network_that_loses_a_tenth_of_all_it_sends_goes_on() {
+    for (nodes, mode) in [(4, Bft), (7, Bft), (4, FullConsent)] {
+        let lossy = Plan { faults_until: 60_000, drop_permille: 100, heights_amid: 15, ..Plan::calm(0, nodes, mode) };
+        all("a tenth lost", &seeds(100), |seed| Plan { seed, ..lossy.clone() });
+    }
 }
 
 /// A node that lost its disk, votes included, comes back and lies no more than the others. Beside a liar

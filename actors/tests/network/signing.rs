@@ -124,13 +124,14 @@ async fn a_second_different_vote_is_refused_also_after_a_restart_and_the_same_ag
     let proposal = desk.propose(5, 1, 3).await.unwrap();
     desk.publish().await;
     for _ in 0..2 {
-        assert_eq!(desk.vote(5, 0, Prevote, Some(1)).await, Some(prevote));
+        // The different one first: asked for again, the same one would be known from then on.
         assert_eq!(desk.vote(5, 0, Prevote, Some(2)).await, None);
         assert_eq!(desk.vote(5, 0, Prevote, None).await, None);
-        assert_eq!(desk.vote(5, 0, Precommit, None).await, Some(precommit));
+        assert_eq!(desk.vote(5, 0, Prevote, Some(1)).await, Some(prevote));
         assert_eq!(desk.vote(5, 0, Precommit, Some(1)).await, None);
-        assert_eq!(desk.propose(5, 1, 3).await, Some(proposal));
+        assert_eq!(desk.vote(5, 0, Precommit, None).await, Some(precommit));
         assert_eq!(desk.propose(5, 1, 4).await, None);
+        assert_eq!(desk.propose(5, 1, 3).await, Some(proposal));
         assert_eq!(desk.vote(4, 0, Prevote, Some(1)).await, None);
         desk = desk.restart();
     }

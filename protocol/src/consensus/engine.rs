@@ -296,7 +296,7 @@ impl library_types::SigningScheme for Ecdsa {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::consensus::api::MAX_VOTERS;
+    use crate::{consensus::api::MAX_VOTERS, crypto::SecretKey};
 
     #[test]
     fn the_library_and_the_certificates_count_alike() {
@@ -307,6 +307,22 @@ mod tests {
                 assert!(quorum.is_met(least, total) && !quorum.is_met(least - 1, total), "{mode:?}, {voters}");
                 let least = super::super::wire::honest(voters) as u64;
                 assert!(honest.is_met(least, total) && !honest.is_met(least - 1, total), "{mode:?}, {voters}");
+                assert!(least <= mode.quorum(voters) as u64, "{mode:?}, {voters}: a quorum has an honest voter");
+            }
+        }
+    }
+
+    #[test]
+    fn any_round_has_a_proposer_nil_too() {
+        for count in [1, 4] {
+            let key = |n: u8| SecretKey::from_bytes(&[n + 1; 32]).unwrap().public_key();
+            let voter = |n: u8| Voter { identity: format!("node{n}@Org").parse().unwrap(), key: key(n) };
+            let voters = Voters::new(ConsensusMode::Bft, (0..count).map(voter).collect());
+            let electorate = Electorate::new(voters).unwrap();
+            for height in [0, 1, 4, u64::MAX].map(Height::new) {
+                let proposer = |round| electorate.proposer(height, round).clone();
+                assert_eq!(proposer(EngineRound::Nil), proposer(EngineRound::new(0)));
+                assert!(electorate.voters().get(&proposer(EngineRound::new(u32::MAX)).identity).is_some());
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Single cores, step by step. Whole networks are in `tests/simulation.rs`.
 
+mod traps;
+
 use super::*;
 use crate::{
     codec,
@@ -27,10 +29,13 @@ fn block(n: u8) -> Hash {
     Hash::from_bytes([n; 32])
 }
 
-fn vote(node: u8, phase: Phase, round: u32, block: Option<Hash>) -> Wire {
-    let vote = Vote { phase, height: HEIGHT, round: Round::new(round), block };
+fn signed(node: u8, vote: Vote) -> SignedVote {
     let signature = key(node).sign(&vote.digest(&NETWORK));
-    Wire::Vote(SignedVote { voter: id(node), vote, signature })
+    SignedVote { voter: id(node), vote, signature }
+}
+
+fn vote(node: u8, phase: Phase, round: u32, block: Option<Hash>) -> Wire {
+    Wire::Vote(signed(node, Vote { phase, height: HEIGHT, round: Round::new(round), block }))
 }
 
 /// With four voters, node 0 proposes in round 0 of height 4, node 1 in round 1, and so on.
@@ -200,23 +205,6 @@ fn a_restart_says_the_same_again_and_keeps_the_lock() {
 }
 
 #[test]
-fn blocks_that_were_never_proposed_do_not_crowd_out_the_one_that_was() {
-    let (mut bench, _) = Bench::new(0, ConsensusMode::Bft);
-    for n in 1..5 {
-        // Each time the crash comes after the body's entry and before the proposal's.
-        let outputs = bench.step(Input::Built { round: Round::ZERO, block: block(n) });
-        assert!(outputs.iter().any(|output| matches!(output, Output::Log(LogEntry::Body(_)))));
-        bench.log.retain(|entry| matches!(entry, LogEntry::Body(_)));
-        bench = bench.restart().0;
-    }
-    bench.step(Input::Built { round: Round::ZERO, block: block(9) });
-    let before = bench.core.status();
-    let (bench, outputs) = bench.restart();
-    assert_eq!(bench.core.status(), before);
-    assert!(!outputs.contains(&Output::NeedBlock { round: Round::ZERO }), "{outputs:?}");
-}
-
-#[test]
 fn a_signer_that_refuses_is_asked_again() {
     let (mut bench, _) = Bench::new(1, ConsensusMode::FullConsent);
     bench.signer.refuses = true;
@@ -251,88 +239,6 @@ fn a_refused_proposal_costs_its_round_and_no_more() {
     let outputs = bench.fire(0, TimerKind::Rebroadcast);
     assert!(matches!(sent(&outputs)[..], [Wire::Vote(_), Wire::Proposal(_)]), "{outputs:?}");
     assert!(outputs.contains(&Output::SendBody { round: Round::ZERO, block: block(1) }));
-}
-
-#[test]
-fn floods_end_at_admission() {
-    let (mut bench, _) = Bench::new(1, ConsensusMode::Bft);
-    bench.hear(vote(2, Phase::Prevote, 0, Some(block(1))));
-    let logged = bench.log.len();
-    refused(&bench.hear(vote(2, Phase::Prevote, 0, Some(block(1)))), Refusal::Repeat);
-    let mut accusations = 0;
-    for other in 2..200 {
-        let outputs = bench.hear(vote(2, Phase::Prevote, 0, Some(block(other))));
-        assert!(outputs.contains(&Output::Refused(Refusal::Contradiction(id(2)))));
-        accusations += outputs.iter().filter(|output| matches!(output, Output::Equivocation(_))).count();
-    }
-    assert_eq!((bench.log.len(), accusations), (logged, 1));
-    for n in 1..200 {
-        bench.hear(proposal(0, block(n), None));
-    }
-    assert_eq!(bench.log.len(), logged + PROPOSALS_A_ROUND);
-    let far = Round::new(ROUNDS_AHEAD + 1);
-    let too_far = Refusal::TooFarAhead { round: far, current: Round::ZERO };
-    refused(&bench.hear(vote(2, Phase::Prevote, far.get(), None)), too_far);
-}
-
-#[test]
-fn a_body_without_a_proposal_is_not_taken() {
-    let (mut bench, _) = Bench::new(1, ConsensusMode::Bft);
-    for n in 1..10 {
-        refused(&bench.step(Input::Body { block: block(n), valid: true }), Refusal::NotProposed(block(n)));
-    }
-    assert!(bench.log.is_empty());
-    let outputs = bench.hear(proposal(0, block(1), None));
-    assert!(outputs.contains(&Output::NeedBody { round: Round::ZERO, proposer: id(0), block: block(1) }));
-    let outputs = bench.step(Input::Body { block: block(1), valid: false });
-    assert_eq!(sent(&outputs), [&vote(1, Phase::Prevote, 0, None)]);
-    refused(&bench.step(Input::Built { round: Round::ZERO, block: block(1) }), Refusal::NotAsked(Round::ZERO));
-}
-
-#[test]
-fn stale_alarms_do_nothing() {
-    let (mut bench, _) = Bench::new(1, ConsensusMode::Bft);
-    let stale = Timer { height: HEIGHT, round: Round::ZERO, kind: TimerKind::Precommit };
-    refused(&bench.step(Input::Timeout(stale)), Refusal::StaleTimer(stale));
-    let older = Timer { height: Height::new(3), round: Round::ZERO, kind: TimerKind::Propose };
-    refused(&bench.step(Input::Timeout(older)), Refusal::StaleTimer(older));
-    assert_eq!(sent(&bench.fire(0, TimerKind::Propose)), [&vote(1, Phase::Prevote, 0, None)]);
-}
-
-#[test]
-fn a_node_that_lost_its_log_does_not_contradict_what_others_remember() {
-    let (mut bench, _) = Bench::new(1, ConsensusMode::Bft);
-    bench.hear(vote(1, Phase::Prevote, 0, Some(block(1))));
-    let outputs = bench.fire(0, TimerKind::Propose);
-    assert!(sent(&outputs).is_empty(), "{outputs:?}");
-    assert!(outputs.iter().any(|output| matches!(output, Output::Fault(Fault::Guard(_)))));
-}
-
-#[test]
-fn a_round_certificate_brings_a_straggler_along_but_not_to_the_end_of_time() {
-    let (mut bench, _) = Bench::new(3, ConsensusMode::Bft);
-    let certificate = |round, nodes: &[u8]| {
-        let votes = nodes.iter().map(|i| {
-            let Wire::Vote(signed) = vote(*i, Phase::Prevote, round, None) else { unreachable!() };
-            RoundVote { voter: signed.voter, phase: Phase::Prevote, block: None, signature: signed.signature }
-        });
-        let (height, reason) = (HEIGHT, RoundReason::Skip);
-        Wire::Round(RoundCertificate { height, round: Round::new(round), reason, votes: votes.collect() })
-    };
-    bench.hear(certificate(500, &[0, 1]));
-    assert_eq!(bench.core.status().round, Round::new(500));
-    refused(&bench.hear(certificate(500, &[0, 2])), Refusal::Repeat);
-    let (bench, _) = bench.restart();
-    assert_eq!(bench.core.status().round, Round::new(500), "the votes in the log lead as far");
-    let check = |wire: Wire| wire.verify(&NETWORK, &bench.voters).map(|_| ());
-    assert_eq!(check(certificate(u32::MAX, &[0, 1])), Err(WireError::AbsurdRound(Round::new(u32::MAX))));
-    assert_eq!(check(certificate(1, &[0])), Err(WireError::Count { count: 1, least: 2, most: 4 }));
-    assert_eq!(check(certificate(1, &[0, 0])), Err(WireError::Twice(id(0))));
-    assert_eq!(check(certificate(1, &[0, 1, 2, 3, 0])), Err(WireError::Count { count: 5, least: 2, most: 4 }));
-    assert_eq!(check(certificate(1, &[0, 8])), Err(WireError::NotAVoter(id(8))));
-    let Wire::Round(mut precommits) = certificate(1, &[0, 1, 2]) else { unreachable!() };
-    precommits.reason = RoundReason::Precommit;
-    assert_eq!(check(Wire::Round(precommits)), Err(WireError::NotAPrecommit(id(0))));
 }
 
 #[test]

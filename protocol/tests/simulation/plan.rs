@@ -58,6 +58,8 @@ pub struct Plan {
     pub partitions: bool,
     pub most_delay: u64,
     pub spell: Option<Spell>,
+    /// How many heights all honest nodes must have while the faults last.
+    pub heights_amid: u64,
     /// How many heights must follow once the faults have stopped; none where so many are faulty that
     /// the others need not get on.
     pub heights_after: u64,
@@ -82,6 +84,7 @@ impl Plan {
             partitions: false,
             most_delay: 20,
             spell: None,
+            heights_amid: 0,
             heights_after: 5,
         }
     }

@@ -210,6 +210,9 @@ impl World {
         while let Some(((time, _), event)) = self.queue.pop_first() {
             self.now = time;
             if time > calm_from {
+                if goal.is_none() && self.lowest() < self.plan.heights_amid {
+                    self.stuck();
+                }
                 let goal = *goal.get_or_insert_with(|| self.highest() + self.plan.heights_after);
                 if self.report.healed_in == 0 && self.highest() + self.plan.heights_after > goal {
                     self.report.healed_in = time - calm_from;
@@ -218,13 +221,17 @@ impl World {
                     break;
                 }
                 if time > calm_from + PATIENCE {
-                    let heights = self.nodes.iter().map(|node| node.disk.height().get() - 1).collect();
-                    self.checker.violations.push(Violation::Stuck { heights });
+                    self.stuck();
                     break;
                 }
             }
             self.handle(event);
         }
+    }
+
+    fn stuck(&mut self) {
+        let heights = self.nodes.iter().map(|node| node.disk.height().get() - 1).collect();
+        self.checker.violations.push(Violation::Stuck { heights });
     }
 
     fn finish(mut self) -> Report {

@@ -15,7 +15,13 @@ use std::{
 
 use actix::{Actor, Addr, Arbiter};
 use minidlt_config::Settings;
-use minidlt_protocol::{consensus::Timeouts, genesis, mempool::Mempool as Pool, sync::{Place, VoteRecord}, types::Height};
+use minidlt_protocol::{
+    consensus::Timeouts,
+    genesis,
+    mempool::Mempool as Pool,
+    sync::{Place, VoteRecord},
+    types::Height,
+};
 use thiserror::Error;
 use tokio::sync::Notify;
 
@@ -135,7 +141,9 @@ pub async fn start(settings: Settings, vote_from: Option<Height>) -> Result<Runn
     if let VoteRecord::Kept(from) = record
         && next < from
     {
-        log::warn!("the record of votes goes on at height {from}: blocks {next} and up are fetched from other nodes first");
+        log::warn!(
+            "the record of votes goes on at height {from}: blocks {next} and up are fetched from other nodes first"
+        );
     }
     let signer = Signer::start_in_arbiter(&signer_arbiter.handle(), |_| signer);
 

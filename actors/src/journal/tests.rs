@@ -1,5 +1,9 @@
 use std::os::unix::fs::PermissionsExt;
 
+#[path = "../../tests/shared/random.rs"]
+mod random;
+
+use self::random::Random;
 use super::{scan::BATCH_HEAD_BYTES, *};
 use minidlt_protocol::{
     crypto::Signature,
@@ -262,19 +266,6 @@ fn zeroed_sectors_at_the_end_are_cut_and_before_it_damage() {
     }
 }
 
-/// SplitMix64, as in `tests/shared/random.rs`.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % bound as u64) as usize
-    }
-}
-
 /// A node's life: batches of any size over many heights, and crashes in which any sectors of the
 /// write under way are on the disk. Nothing that was synced at the latest height is ever missed.
 #[test]
@@ -282,24 +273,24 @@ fn whatever_sectors_of_the_last_write_a_crash_leaves_all_that_was_synced_is_ther
     const SEED: u64 = 7;
     const CRASHES: usize = 150;
     let dir = TempDir::new().unwrap();
-    let mut dice = Dice(SEED);
+    let mut random = Random::new(SEED);
     let (mut height, mut round, mut crashes, mut torn_batches) = (1, 0, 0, 0);
     let mut synced: Vec<Record> = Vec::new();
     while crashes < CRASHES {
         let (mut journal, records) = open(dir.path());
         assert_eq!(records, synced, "seed {SEED}, after crash {crashes}");
         loop {
-            let crash = dice.below(4) == 0;
-            if !synced.is_empty() && dice.below(3) == 0 {
+            let crash = random.below(4) == 0;
+            if !synced.is_empty() && random.below(3) == 0 {
                 (height, round) = (height + 1, 0);
             }
-            let batch: Vec<Record> = (0..1 + dice.below(3))
+            let batch: Vec<Record> = (0..1 + random.below(3))
                 .map(|_| {
                     round += 1;
-                    if dice.below(2) == 0 {
+                    if random.below(2) == 0 {
                         vote(height, round)
                     } else {
-                        Record::Entry(vec![round as u8; dice.below(9_000)])
+                        Record::Entry(vec![round as u8; random.below(9_000)])
                     }
                 })
                 .collect();
@@ -314,7 +305,7 @@ fn whatever_sectors_of_the_last_write_a_crash_leaves_all_that_was_synced_is_ther
                 let mut torn = new.clone();
                 for sector in (HEAD_BYTES..journal.end as usize).step_by(512) {
                     let range = sector..new.len().min(sector + 512);
-                    if dice.below(2) == 0 && range.end <= old.len() {
+                    if random.below(2) == 0 && range.end <= old.len() {
                         torn[range.clone()].copy_from_slice(&old[range]);
                     }
                 }

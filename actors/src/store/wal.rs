@@ -154,7 +154,8 @@ fn begins_after(log: &[u8], write: usize, mark: &[u8]) -> bool {
         let rest = log.get(at + HEAD_BYTES..).unwrap_or_default();
         has(&[&log[at - mark.len()..at], &rest[..rest.len().min(mark.len())]].concat())
     };
-    log.get(after..).is_some_and(has) || (after.next_multiple_of(BLOCK_BYTES)..log.len()).step_by(BLOCK_BYTES).any(across)
+    log.get(after..).is_some_and(has)
+        || (after.next_multiple_of(BLOCK_BYTES)..log.len()).step_by(BLOCK_BYTES).any(across)
 }
 
 /// Whether a sector is missing from the record at `at`, or from the rest of its block where its head is.

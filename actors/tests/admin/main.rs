@@ -10,6 +10,8 @@ mod node;
 #[path = "../shared/random.rs"]
 mod random;
 mod refusals;
+#[path = "../shared/seed.rs"]
+mod seed;
 mod sequences;
 mod shares;
 mod transactions;

@@ -17,7 +17,8 @@ use serde_json::Value;
 use super::{
     network::TRADER,
     node::Node,
-    random::{Random, sequences},
+    random::Random,
+    seed::{self, sequences},
 };
 
 const SEQUENCES: usize = 30;
@@ -259,7 +260,7 @@ fn assert_documented(answers: &[Answered], what: &str) {
 async fn whatever_comes_is_answered_as_documented_and_the_next_caller_is_served() {
     let mut node = Node::with(limits());
     node.http2 = false;
-    let mut random = Random::seeded();
+    let mut random = seed::random();
     let mut nonce = 0;
     let mut seen = std::collections::BTreeMap::<u16, u32>::new();
     for number in 0..sequences(SEQUENCES) {

@@ -11,6 +11,8 @@ mod hostile;
 mod random;
 mod raw;
 mod relay;
+#[path = "../shared/seed.rs"]
+mod seed;
 mod sequences;
 mod signing;
 

@@ -20,8 +20,9 @@ use tokio_openssl::SslStream;
 
 use crate::{
     cluster::{Heard, Network, PATIENCE, TestNode, count_of, counted, gossip, identity, key, limits, vote},
-    random::{Random, sequences},
+    random::Random,
     raw::{Stream, alive, stamped, stamped_at},
+    seed::{self, sequences},
 };
 
 /// The one that runs, whose messages are at random, and somebody else.
@@ -394,7 +395,7 @@ fn heard_of(network: &Network, content: Content) -> Heard {
 
 #[actix_rt::test]
 async fn whatever_a_peer_sends_is_heard_or_counted_once_and_the_node_serves_on() {
-    let mut course = Course::begin(Random::seeded()).await;
+    let mut course = Course::begin(seed::random()).await;
     for sequence in 0..sequences(SEQUENCES) {
         for _ in 0..STEPS {
             course.step().await;

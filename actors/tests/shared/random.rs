@@ -1,18 +1,10 @@
 //! Random numbers from a seed, which a failing test shows.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 /// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
 pub struct Random(u64);
 
 impl Random {
-    /// From `TEST_SEED`, else from the time; prints which.
-    pub fn seeded() -> Self {
-        let seed = match std::env::var("TEST_SEED") {
-            Ok(text) => text.parse().expect("TEST_SEED is a number"),
-            Err(_) => SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64,
-        };
-        println!("TEST_SEED={seed}");
+    pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -24,9 +16,4 @@ impl Random {
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((mixed ^ (mixed >> 31)) % bound as u64) as usize
     }
-}
-
-/// How many sequences to try: `TEST_SEQUENCES`, else so many.
-pub fn sequences(ordinary: usize) -> usize {
-    std::env::var("TEST_SEQUENCES").map_or(ordinary, |text| text.parse().expect("TEST_SEQUENCES is a number"))
 }

@@ -4,6 +4,8 @@ mod actor;
 mod damage;
 mod evidence;
 mod ledger;
+#[path = "../shared/random.rs"]
+mod random;
 mod scale;
 mod support;
 mod sync;

@@ -24,29 +24,21 @@ use minidlt_protocol::{
 use rocksdb::{DB, IteratorMode, Options};
 use tempfile::{TempDir, tempdir};
 
-use crate::support::{self, Network, identity};
+use crate::{
+    random::Random,
+    support::{self, Network, identity},
+};
 
 const FAMILIES: [&str; 8] =
     ["default", "blocks", "certificates", "transactions", "hashes", "state-nodes", "state-values", "state-keys"];
 
-/// SplitMix64: the same flips every time, from one printed seed.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % bound as u64) as usize
-    }
-
-    fn flip(&mut self, bytes: &mut [u8]) {
-        let at = self.below(bytes.len());
-        bytes[at] ^= 1 + self.below(255) as u8;
-    }
+/// One byte, to another value.
+fn flip_byte(random: &mut Random, bytes: &mut [u8]) {
+    let at = random.below(bytes.len());
+    bytes[at] ^= 1 + random.below(255) as u8;
 }
 
+/// The same flips every time.
 const SEED: u64 = 20_251;
 const BLOCKS: usize = 6;
 
@@ -117,7 +109,7 @@ fn rows(db: &DB, family: &str) -> Vec<Row> {
 fn no_flipped_byte_of_a_stored_value_goes_unnoticed() {
     let ledger = Ledger::new();
     let db = ledger.raw();
-    let mut dice = Dice(SEED);
+    let mut random = Random::new(SEED);
     let mut examples = BTreeMap::new();
     let (mut flips, started) = (0, Instant::now());
     for family in FAMILIES {
@@ -125,9 +117,9 @@ fn no_flipped_byte_of_a_stored_value_goes_unnoticed() {
         assert!(!rows.is_empty(), "{family}");
         let times = if family == "blocks" || family == "certificates" { 250 } else { 120 };
         for _ in 0..times {
-            let (key, value) = &rows[dice.below(rows.len())];
+            let (key, value) = &rows[random.below(rows.len())];
             let mut flipped = value.clone();
-            dice.flip(&mut flipped);
+            flip_byte(&mut random, &mut flipped);
             db.put_cf(handle, key, &flipped).unwrap();
             let case = format!("seed {SEED}, flip {flips} in {family} under {}", hex::encode(key));
             examples.insert(family, ledger.found(family, key, &case));
@@ -144,13 +136,13 @@ fn no_flipped_byte_of_a_stored_value_goes_unnoticed() {
 fn no_entry_can_be_moved_dropped_or_added() {
     let ledger = Ledger::new();
     let db = ledger.raw();
-    let mut dice = Dice(SEED);
+    let mut random = Random::new(SEED);
     let mut cases = 0;
     for family in FAMILIES {
         let (handle, rows) = (db.cf_handle(family).unwrap(), rows(&db, family));
         for (key, value) in &rows {
             let mut other = key.clone();
-            dice.flip(&mut other);
+            flip_byte(&mut random, &mut other);
             db.delete_cf(handle, key).unwrap();
             let dropped = ledger.verify().expect_err("an entry is missing").to_string();
             db.put_cf(handle, &other, value).unwrap();
@@ -243,13 +235,13 @@ fn an_authors_bad_signature_is_noticed_though_a_quorum_let_it_through() {
 #[test]
 fn no_flipped_byte_of_a_receipt_goes_unnoticed() {
     let ledger = Ledger::new();
-    let mut dice = Dice(SEED);
+    let mut random = Random::new(SEED);
     let mut found = BTreeMap::<String, u32>::new();
     let times = 3_000;
     for flip in 0..times {
-        let receipt = &ledger.receipts[dice.below(ledger.receipts.len())];
+        let receipt = &ledger.receipts[random.below(ledger.receipts.len())];
         let mut bytes = receipt.to_text().into_bytes();
-        dice.flip(&mut bytes);
+        flip_byte(&mut random, &mut bytes);
         let Ok(text) = String::from_utf8(bytes) else { continue };
         let error = Receipt::from_text(&text).and_then(|receipt| receipt.verify(&ledger.network.genesis));
         let error = error.err().unwrap_or_else(|| panic!("seed {SEED}, flip {flip}: not noticed"));
@@ -261,16 +253,16 @@ fn no_flipped_byte_of_a_receipt_goes_unnoticed() {
 #[test]
 fn flips_in_the_files_are_noticed_or_touch_nothing_that_is_read() {
     let ledger = Ledger::new();
-    let mut dice = Dice(SEED);
+    let mut random = Random::new(SEED);
     let files: Vec<PathBuf> = files(ledger.dir.path()).into_keys().collect();
     let tables: Vec<_> = files.iter().filter(|path| path.extension().is_some_and(|ext| ext == "sst")).collect();
     assert_eq!(tables.len(), FAMILIES.len());
     let (mut noticed, times) = (0, 400);
     for flip in 0..times {
-        let path = tables[dice.below(tables.len())];
+        let path = tables[random.below(tables.len())];
         let kept = fs::read(path).unwrap();
         let mut bytes = kept.clone();
-        dice.flip(&mut bytes);
+        flip_byte(&mut random, &mut bytes);
         fs::write(path, bytes).unwrap();
         match ledger.verify() {
             Ok(summary) => assert_eq!(summary, ledger.summary, "seed {SEED}, flip {flip}"),
@@ -309,7 +301,7 @@ fn a_log_cut_off_anywhere_opens_at_a_whole_block() {
     drop((writer, reader));
     let kept = files(&whole);
     let (log, bytes) = kept.iter().find(|(path, _)| path.extension().is_some_and(|end| end == "log")).unwrap();
-    let mut dice = Dice(SEED);
+    let mut random = Random::new(SEED);
     let mut heads = BTreeMap::<u64, u32>::new();
     for case in 0..40 {
         let cut = dir.path().join(format!("cut{case}"));
@@ -317,7 +309,7 @@ fn a_log_cut_off_anywhere_opens_at_a_whole_block() {
         for (path, bytes) in &kept {
             fs::write(cut.join(path.file_name().unwrap()), bytes).unwrap();
         }
-        fs::write(cut.join(log.file_name().unwrap()), &bytes[..dice.below(bytes.len())]).unwrap();
+        fs::write(cut.join(log.file_name().unwrap()), &bytes[..random.below(bytes.len())]).unwrap();
         let (mut writer, reader) = network.open(&cut).unwrap();
         let height = reader.head().height.get();
         let summary = verify(&reader).unwrap();

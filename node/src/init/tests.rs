@@ -45,15 +45,7 @@ fn exactly_the_promised_files_are_written_with_their_modes() {
         (vec!["organisations/Org01", "organisations/Org02"], vec!["ca.crt", "ca.key"]),
         (
             vec!["node0", "node1"],
-            vec![
-                "config.yaml",
-                "node.key",
-                "tls.crt",
-                "tls.key",
-                "data",
-                "data/signer-0.log",
-                "data/signer-1.log",
-            ],
+            vec!["config.yaml", "node.key", "tls.crt", "tls.key", "data", "data/signer-0.log", "data/signer-1.log"],
         ),
         (
             vec!["users/admin", "users/admin-Org02", "users/trader"],

@@ -10,6 +10,7 @@
 //! | `samples` | counters of `/metrics`, before and after |
 //! | `author` | [`Author`]: signs as a user, without the program under test |
 //! | [`peer`] | the other end of a connection with a node: signs and speaks as a node |
+//! | `line` | [`Line`]: a session with a node, held in another node's name |
 //! | `process` | the program, other processes, and waiting for what they do |
 //! | `client` | [`Client`]: a connection that is kept |
 //! | `load` | [`Load`]: clients that submit without pause |
@@ -27,6 +28,7 @@ mod cluster;
 pub mod figures;
 pub mod fuzz;
 mod http;
+mod line;
 mod load;
 mod memory;
 mod net;
@@ -40,6 +42,7 @@ pub use author::{Author, now, secret_key};
 pub use client::Client;
 pub use cluster::{Cluster, Mode, free_base_port};
 pub use http::{Answer, curl};
+pub use line::{Heard, Line, Route};
 pub use load::{Load, Plan};
 pub use memory::{Fate, Memory, Place};
 pub use net::{Done, Link, Links, Net, Passage, WayIn};

@@ -11,8 +11,10 @@ use std::{
 use minidlt_protocol::{
     codec,
     crypto::{Domain, SecretKey, digest},
-    message::{Alive, Content, Message, Recipient, SyncContent},
-    types::{Hash, Height, Identity},
+    limits::MAX_FRAME_BYTES,
+    message::{Alive, Content, Message, Payload, Recipient, SyncContent},
+    types::{Hash, Height, Identity, Timestamp},
+    vote::{Proposal, SignedProposal, SignedVote, Vote},
 };
 use openssl::{
     asn1::Asn1Time,
@@ -106,10 +108,17 @@ pub fn client(credentials: Option<&Credentials>, newest: SslVersion) -> Ssl {
 
 /// TLS 1.3 with these credentials, which the node takes to be of one of its network.
 pub fn tls(port: u16, credentials: &Credentials) -> Stream {
-    let client = client(Some(credentials), SslVersion::TLS1_3);
-    let mut stream = SslStream::new(client, connect(port)).expect("a stream");
-    stream.connect().expect("TLS stands");
-    stream
+    try_tls(port, credentials).expect("TLS stands")
+}
+
+/// The same with a node that may not be there.
+pub fn try_tls(port: u16, credentials: &Credentials) -> io::Result<Stream> {
+    let tcp = TcpStream::connect(("127.0.0.1", port))?;
+    tcp.set_read_timeout(Some(PATIENCE))?;
+    tcp.set_nodelay(true)?;
+    let mut stream = SslStream::new(client(Some(credentials), SslVersion::TLS1_3), tcp)?;
+    stream.connect().map_err(io::Error::other)?;
+    Ok(stream)
 }
 
 /// The first message of a TLS client, which nobody answers.
@@ -173,14 +182,35 @@ impl Voice {
     /// The frame of an `Alive` for this very connection, as of a node of `network` at genesis.
     pub fn alive(&self, stream: &Stream, network: &Hash) -> Vec<u8> {
         let binding = Some(binding(stream.ssl(), network));
-        let alive = Alive { network: *network, height: Height::GENESIS, head: Hash::ZERO, binding };
+        let alive = Alive { network: *network, height: Height::GENESIS, head: *network, binding };
         self.say(network, &Content::Sync(SyncContent::Alive(alive)))
     }
 
     /// A frame that says this now.
     pub fn say(&self, network: &Hash, content: &Content) -> Vec<u8> {
-        let to = Recipient::One(self.to.clone());
-        frame(&codec::encode(&Message::stamp(network, self.me.clone(), to, now(), content, &self.key)))
+        frame(&codec::encode(&self.stamp(network, &codec::encode(content), now())))
+    }
+
+    /// A message with these bytes as its content, whatever they are, as of this time.
+    pub fn stamp(&self, network: &Hash, content: &[u8], timestamp: Timestamp) -> Message {
+        let (recipient, size) = (Recipient::One(self.to.clone()), content.len() as u64);
+        let (who, whom) = (codec::encode(&self.me), codec::encode(&recipient));
+        let (length, time) = (size.to_be_bytes(), timestamp.millis().to_be_bytes());
+        let signature = self.key.sign(&digest(Domain::Message, network, &[&who, &whom, &length, &time, content]));
+        let payload = Payload { size, timestamp, signature, content: content.to_vec().into() };
+        Message { sender: self.me.clone(), recipient, payload }
+    }
+
+    /// This vote in its own name.
+    pub fn vote(&self, network: &Hash, vote: Vote) -> SignedVote {
+        let signature = self.key.sign(&vote.digest(network));
+        SignedVote { voter: self.me.clone(), vote, signature }
+    }
+
+    /// This proposal in its own name.
+    pub fn proposal(&self, network: &Hash, proposal: Proposal) -> SignedProposal {
+        let signature = self.key.sign(&proposal.digest(network));
+        SignedProposal { proposer: self.me.clone(), proposal, signature }
     }
 }
 
@@ -192,7 +222,13 @@ fn binding(ssl: &SslRef, network: &Hash) -> Hash {
 }
 
 /// Its length in four bytes, then the message.
-fn frame(message: &[u8]) -> Vec<u8> {
+pub fn frame(message: &[u8]) -> Vec<u8> {
     let length = u32::try_from(message.len()).expect("a small message");
     [&length.to_be_bytes(), message].concat()
+}
+
+/// What a message says, if it is one. Who signed it is not asked.
+pub fn content_of(message: &[u8]) -> Option<Content> {
+    let message: Message = codec::decode(message, MAX_FRAME_BYTES).ok()?;
+    codec::decode(&message.payload.content, MAX_FRAME_BYTES).ok()
 }

@@ -4,28 +4,22 @@
 use std::{
     collections::BTreeSet,
     fs,
-    io::{self, Read, Write},
     process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
+        mpsc::channel,
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use minidlt_integration::{
-    Author, Cluster, Mode, Samples, binary, counted,
-    peer::{Credentials, Stream, Voice, tls},
-    run, secret_key, until,
-};
+use minidlt_integration::{Author, Cluster, Heard, Line, Mode, Route, Samples, binary, counted, run, until};
 use minidlt_protocol::{
-    codec,
     consensus::Wire,
-    limits::MAX_FRAME_BYTES,
-    message::{ConsensusContent, Content, Message},
-    types::{Hash, Height, Identity, Round},
+    message::{ConsensusContent, Content},
+    types::{Hash, Height},
     vote::{Phase, SignedVote, Vote},
 };
 use serde_json::{Value, json};
@@ -40,67 +34,27 @@ const LIES: usize = 3;
 const BOUND: Duration = Duration::from_secs(30);
 const REFUSED: &str = "minidlt_messages_refused_total";
 
-/// The liar's end of its connection with one node.
-struct Lies {
-    stream: Stream,
-    voice: Voice,
-    network: Hash,
-    me: Identity,
-    key: minidlt_protocol::crypto::SecretKey,
-}
-
-impl Lies {
-    fn begin(cluster: &Cluster, to: usize) -> Self {
-        let network = cluster.genesis().id();
-        let voice = Voice::of(cluster, LIAR, to);
-        let mut stream = tls(cluster.peers_port(to), &Credentials::of(&cluster.node(LIAR)));
-        stream.write_all(&voice.alive(&stream, &network)).expect("sent");
-        let me = cluster.genesis().nodes[LIAR].identity();
-        Self { stream, voice, network, me, key: secret_key(&cluster.node(LIAR).join("node.key")) }
-    }
-
-    /// Says two things in each height it hears of, as long as `lying`; ends with the connection.
-    fn go_on(mut self, lying: Arc<AtomicBool>) -> JoinHandle<()> {
-        thread::spawn(move || {
-            let mut last = Height::GENESIS;
-            while let Ok(frame) = next_frame(&mut self.stream) {
-                let Some(Vote { height, round, .. }) = vote_in(&frame) else { continue };
-                if height > last && lying.load(Ordering::Relaxed) {
-                    last = height;
-                    if self.lie(height, round).is_err() {
-                        return;
-                    }
+/// Says two things to a node in each height it hears of there, as long as `lying`; ends with the session.
+fn lie_to(cluster: &Cluster, to: usize, lying: Arc<AtomicBool>) -> JoinHandle<()> {
+    let (hand_on, heard) = channel();
+    let line = Line::open(&Route::of(cluster, LIAR, to), &hand_on).expect("a session");
+    thread::spawn(move || {
+        drop(hand_on);
+        let mut last = Height::GENESIS;
+        for Heard { content, .. } in heard {
+            let Content::Consensus(ConsensusContent::Wire(Wire::Vote(SignedVote { vote, .. }))) = content else {
+                continue;
+            };
+            if vote.height > last && lying.load(Ordering::Relaxed) {
+                last = vote.height;
+                for block in [Some(Hash::from_bytes([0xee; 32])), None] {
+                    let lie = Vote { phase: Phase::Prevote, block, ..vote.clone() };
+                    let wire = Wire::Vote(line.route.vote(lie));
+                    line.say(&Content::Consensus(ConsensusContent::Wire(wire)));
                 }
             }
-        })
-    }
-
-    fn lie(&mut self, height: Height, round: Round) -> io::Result<()> {
-        for block in [Some(Hash::from_bytes([0xee; 32])), None] {
-            let vote = Vote { phase: Phase::Prevote, height, round, block };
-            let signature = self.key.sign(&vote.digest(&self.network));
-            let wire = Wire::Vote(SignedVote { voter: self.me.clone(), vote, signature });
-            let content = Content::Consensus(ConsensusContent::Wire(wire));
-            self.stream.write_all(&self.voice.say(&self.network, &content))?;
         }
-        Ok(())
-    }
-}
-
-fn next_frame(stream: &mut Stream) -> io::Result<Vec<u8>> {
-    let mut length = [0; 4];
-    stream.read_exact(&mut length)?;
-    let mut frame = vec![0; u32::from_be_bytes(length) as usize];
-    stream.read_exact(&mut frame)?;
-    Ok(frame)
-}
-
-fn vote_in(frame: &[u8]) -> Option<Vote> {
-    let message: Message = codec::decode(frame, MAX_FRAME_BYTES).ok()?;
-    match codec::decode(&message.payload.content, MAX_FRAME_BYTES).ok()? {
-        Content::Consensus(ConsensusContent::Wire(Wire::Vote(signed))) => Some(signed.vote),
-        _ => None,
-    }
+    })
 }
 
 fn recorded(cluster: &Cluster, node: usize) -> Value {
@@ -123,7 +77,7 @@ fn who_votes_twice_is_on_the_ledger_and_the_others_commit_on() {
     HONEST.into_iter().for_each(|i| cluster.start_node(i));
     HONEST.into_iter().for_each(|i| cluster.wait_ready(i));
     let lying = Arc::new(AtomicBool::new(true));
-    let lies: Vec<_> = HONEST.map(|to| Lies::begin(&cluster, to).go_on(lying.clone())).into();
+    let lies: Vec<_> = HONEST.map(|to| lie_to(&cluster, to, lying.clone())).into();
     HONEST.into_iter().for_each(|i| until("it is a session", || cluster.metric(i, "minidlt_peers_connected") == 3.0));
 
     let file = cluster.directory.path().join("records.jsonl");

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     Cluster, figures,
@@ -35,11 +35,16 @@ impl Verdict {
 /// Waits until all nodes run and agree, compares all, stops them, and has each ledger verified. Fails
 /// the test with every fault that it found.
 pub fn check(cluster: &mut Cluster, memory: &Memory) -> Verdict {
+    check_beside(cluster, memory, None)
+}
+
+/// The same where this node may have been seen to contradict itself: it was in a test's hands.
+pub fn check_beside(cluster: &mut Cluster, memory: &Memory, liar: Option<usize>) -> Verdict {
     assert_eq!(cluster.running().len(), cluster.size(), "all nodes run at the end");
     cluster.wait_agreed();
     let chains: Vec<Vec<Value>> = (0..cluster.size()).map(|i| cluster.chain(i)).collect();
     let mut verdict = compare(&chains, memory);
-    find_accused(cluster, &mut verdict);
+    find_accused(cluster, liar, &mut verdict);
     figures::count("blocks_compared", verdict.blocks);
     figures::count("acknowledged_checked", verdict.acknowledged);
     figures::count("lost", verdict.lost.len());
@@ -69,17 +74,19 @@ pub fn compare(chains: &[Vec<Value>], memory: &Memory) -> Verdict {
     verdict
 }
 
-/// No node here lies, so none may have been seen to contradict itself, nor a fork.
-fn find_accused(cluster: &Cluster, verdict: &mut Verdict) {
+/// Nobody but the liar may have been seen to contradict itself, and nobody a fork.
+fn find_accused(cluster: &Cluster, liar: Option<usize>, verdict: &mut Verdict) {
+    let liar = liar.map(|liar| json!(cluster.genesis().nodes[liar].identity()));
     for node in 0..cluster.size() {
         let status = cluster.get(node, "/v1/status");
-        for (what, none) in [("evidence", Value::Array(Vec::new())), ("fork", Value::Null)] {
-            if status.get(what).is_some_and(|told| *told != none) {
-                verdict.others.push(format!("node {node} tells of {what}: {}", status[what]));
-            }
+        let others = |entry: &&Value| liar.as_ref() != Some(&entry["voter"]);
+        let accused = status["evidence"].as_array().into_iter().flatten().filter(others);
+        verdict.others.extend(accused.map(|entry| format!("node {node} tells of evidence: {entry}")));
+        if status.get("fork").is_some_and(|fork| !fork.is_null()) {
+            verdict.others.push(format!("node {node} tells of a fork: {}", status["fork"]));
         }
         let contradicted = cluster.metric(node, &counted("minidlt_messages_refused_total", "equivocation"));
-        if contradicted > 0.0 {
+        if contradicted > 0.0 && liar.is_none() {
             verdict.others.push(format!("node {node} has refused {contradicted} votes that contradict others"));
         }
     }

@@ -125,10 +125,9 @@ impl Handshaker {
                         progress.unless_still(Way::In, self.idle, self.shake(node, tcp, progress.clone())).await
                     });
                 }
-                Some(shaken) = shaking.next(), if !shaking.is_empty() => match shaken {
-                    Some(result) => return result,
-                    // Another is under way by now, or begins.
-                    None => {}
+                // Where one was given up, another is under way by now, or begins.
+                Some(shaken) = shaking.next(), if !shaking.is_empty() => if let Some(result) = shaken {
+                    return result;
                 },
                 () = sleep_until(deadline) => return Err(match shaking.is_empty() {
                     true => Ended::Unreachable(io::ErrorKind::TimedOut.into()),

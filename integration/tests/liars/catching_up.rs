@@ -250,10 +250,10 @@ impl Mind {
                 let has = |shown: &CertifiedHeader| shown.header.height.get() <= self.chain.len() as u64;
                 self.standing = standing.filter(has).or(self.standing.take());
             }
-            Content::Sync(SyncContent::Blocks { from, blocks }) if node == MODEL => {
-                if from.get() == self.chain.len() as u64 + 1 {
-                    self.chain.extend(blocks);
-                }
+            Content::Sync(SyncContent::Blocks { from, blocks })
+                if node == MODEL && from.get() == self.chain.len() as u64 + 1 =>
+            {
+                self.chain.extend(blocks);
             }
             Content::Sync(SyncContent::Synchronise { at: None }) => self.show(node),
             Content::Sync(SyncContent::GetBlocks { from, .. }) if node == VICTIM => self.answer(from),

@@ -186,6 +186,9 @@ impl Listener {
         let (Some(routes), Some(other)) = (routes, self.others.get_mut(&peer)) else {
             return self.refusals.tell(address, &Ended::ShuttingDown);
         };
+        if other.session().is_some_and(|standing| standing.is_newer_than(established.began)) {
+            return self.refusals.tell(address, &Ended::Replaced);
+        }
         let Settings { limits, metrics, .. } = &self.settings;
         let surroundings = Surroundings {
             routes,

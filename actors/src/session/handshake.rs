@@ -11,8 +11,10 @@
 //! binding that both are at the two ends of this one connection: somebody in the middle, even with
 //! a stolen or wrongly issued certificate, cannot forward an `Alive`.
 //!
-//! Of two nodes the one with the smaller identity dials. So there are never two connections made at
-//! once to choose from, and a newer one is always meant to replace the older.
+//! Of two nodes the one with the smaller identity dials, so that both never choose differently between
+//! two connections: a newer one is meant to replace the older. It may try again beside an attempt that has
+//! fallen silent; what is left of that may come to stand later, and replaces nothing: which is newer is
+//! told by when it was connected.
 
 use std::{io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
@@ -61,6 +63,8 @@ type Stream = SslStream<Watched<TcpStream>>;
 pub struct Established {
     pub peer: Identity,
     pub address: SocketAddr,
+    /// When it was connected.
+    pub began: Instant,
     pub alive: Alive,
     pub reader: FrameReader<ReadHalf<Stream>>,
     pub writer: FrameWriter<WriteHalf<Stream>>,
@@ -88,6 +92,7 @@ pub struct Handshaker {
 impl Handshaker {
     /// Shakes hands with whoever connected.
     pub async fn accept(&self, tcp: TcpStream, address: SocketAddr) -> Result<Established, Ended> {
+        let began = Instant::now();
         let shaking = async {
             let progress = Progress::new();
             let mut stream = self.stream(tcp, &progress)?;
@@ -97,7 +102,7 @@ impl Handshaker {
             if peer >= self.me {
                 return Err(Ended::WrongSide(peer));
             }
-            self.greet(stream, progress, peer, address).await
+            self.greet(stream, progress, peer, (address, began)).await
         };
         timeout(self.limit, shaking).await.map_err(|_| Ended::HandshakeTimeout)?
     }
@@ -117,17 +122,23 @@ impl Handshaker {
                 connect(addresses).await
             };
             tokio::select! {
-                connected = connecting => {
-                    let tcp = connected.map_err(Ended::Unreachable)?;
-                    let progress = Progress::new();
-                    newest = Some(progress.clone());
-                    shaking.push(async move {
-                        progress.unless_still(Way::In, self.idle, self.shake(node, tcp, progress.clone())).await
-                    });
-                }
-                // Where one was given up, another is under way by now, or begins.
-                Some(shaken) = shaking.next(), if !shaking.is_empty() => if let Some(result) = shaken {
-                    return result;
+                connected = connecting => match connected {
+                    Ok(tcp) => {
+                        let progress = Progress::new();
+                        newest = Some(progress.clone());
+                        shaking.push(async move {
+                            progress.unless_still(Way::In, self.idle, self.shake(node, tcp, progress.clone())).await
+                        });
+                    }
+                    Err(error) if shaking.is_empty() => return Err(Ended::Unreachable(error)),
+                    // Those under way may yet succeed; the next attempt is a while away.
+                    Err(_) => newest = Some(Progress::new()),
+                },
+                Some(shaken) = shaking.next(), if !shaking.is_empty() => match shaken {
+                    Some(Err(_)) if !shaking.is_empty() => {}
+                    Some(result) => return result,
+                    // Given up; another is under way, or begins now.
+                    None => {}
                 },
                 () = sleep_until(deadline) => return Err(match shaking.is_empty() {
                     true => Ended::Unreachable(io::ErrorKind::TimedOut.into()),
@@ -138,7 +149,7 @@ impl Handshaker {
     }
 
     async fn shake(&self, node: &Identity, tcp: TcpStream, progress: Arc<Progress>) -> Result<Established, Ended> {
-        let address = tcp.peer_addr().map_err(Ended::Unreachable)?;
+        let (address, began) = (tcp.peer_addr().map_err(Ended::Unreachable)?, Instant::now());
         let mut stream = self.stream(tcp, &progress)?;
         let connected = Pin::new(&mut stream).connect().await;
         connected.map_err(|error| tls_failed(error, stream.ssl()))?;
@@ -146,7 +157,7 @@ impl Handshaker {
         if found != *node {
             return Err(Ended::OtherNode { expected: node.clone(), found });
         }
-        self.greet(stream, progress, found, address).await
+        self.greet(stream, progress, found, (address, began)).await
     }
 
     /// TLS over a connection whose bytes are noted as they move.
@@ -169,7 +180,7 @@ impl Handshaker {
         stream: Stream,
         progress: Arc<Progress>,
         peer: Identity,
-        address: SocketAddr,
+        (address, began): (SocketAddr, Instant),
     ) -> Result<Established, Ended> {
         let binding = tls::binding(stream.ssl(), &self.network)?;
         let (from, to) = tokio::io::split(stream);
@@ -179,7 +190,7 @@ impl Handshaker {
         writer.flush().await?;
         let alive = self.check(reader.next().await?, &peer, binding).await?;
         reader.set_limits(MAX_FRAME_BYTES, self.idle);
-        Ok(Established { peer, address, alive, reader, writer })
+        Ok(Established { peer, address, began, alive, reader, writer })
     }
 
     /// This node's `Alive`, for this peer on this connection.

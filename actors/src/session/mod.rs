@@ -27,7 +27,7 @@ use minidlt_protocol::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::oneshot,
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use crate::{
@@ -67,6 +67,8 @@ pub struct SessionEnded {
 /// The Listener's end of a session.
 pub struct Session {
     pub id: u64,
+    /// When it was connected.
+    began: Instant,
     queue: Arc<Queue>,
     height: Arc<AtomicU64>,
     close: oneshot::Sender<Ended>,
@@ -86,7 +88,7 @@ pub struct Surroundings {
 impl Session {
     /// Starts the session's task on this thread.
     pub fn start(id: u64, established: Established, surroundings: Surroundings) -> Self {
-        let Established { peer, alive, reader, writer, .. } = established;
+        let Established { peer, began, alive, reader, writer, .. } = established;
         let queue = Arc::new(Queue::new(surroundings.bounds));
         let height = Arc::new(AtomicU64::new(alive.height.get()));
         let (close, closed) = oneshot::channel();
@@ -110,7 +112,12 @@ impl Session {
                 log::debug!("a session ended after the listener");
             }
         });
-        Self { id, queue, height, close }
+        Self { id, began, queue, height, close }
+    }
+
+    /// Whether it was connected after that moment.
+    pub fn is_newer_than(&self, began: Instant) -> bool {
+        self.began > began
     }
 
     /// Queues a frame; `false` where it did not fit and was dropped.

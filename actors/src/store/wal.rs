@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | a bad record, and a write that begins after the one it is of | damage to what had been synced | refuse to start |
 //! | else, a bad record with a hole of zeros in it | the last write was torn, its sync never answered | cut |
-//! | a record that says it is longer than the file | the same, or garbage that nothing rests on | left to RocksDB, which drops it |
+//! | a record that says it is longer than the file, and is not sound up to its end | the same, or garbage that nothing rests on | left to RocksDB, which drops it |
 //! | any other bad record | damage to what had been synced | refuse to start |
 //!
 //! Each write is synced before the next is made, so a write that begins after another one proves that
@@ -128,7 +128,7 @@ fn end(log: &[u8], mark: Option<&[u8]>) -> End {
 
 /// What a bad record means, at `at` in the write that begins at `write`.
 fn bad_end(log: &[u8], mark: Option<&[u8]>, write: usize, at: usize) -> End {
-    if is_zero(&log[at..]) {
+    if is_zero(&log[at..]) && at == write {
         // Space laid by.
         return End::Sound;
     }
@@ -303,6 +303,11 @@ mod tests {
             alone[second..].fill(0);
             alone[range.clone()].copy_from_slice(&log[range.clone()]);
             assert_eq!(judge(&alone), End::Torn(second), "only {range:?}");
+            // RocksDB takes zeros for the end, but not within a write.
+            let mut begun = log.clone();
+            begun[range.start..].fill(0);
+            let expected = if range.start == second { End::Sound } else { End::Torn(second) };
+            assert_eq!(judge(&begun), expected, "all but the end from {} on", range.start);
         }
     }
 

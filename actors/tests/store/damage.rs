@@ -20,6 +20,8 @@ use crate::support::Network;
 
 /// What a disk writes as a whole, and what a system does, in bytes.
 const SECTORS: [usize; 2] = [512, 4_096];
+/// Blocks of RocksDB's log, in bytes.
+const BLOCK_BYTES: usize = 32 << 10;
 
 /// A stopped ledger, all of it in the log, and where the log's last write begins.
 struct Logged {
@@ -110,6 +112,12 @@ impl Logged {
                     self.heals(&alone, &format!("{what}, only {missing:?} of {length}"));
                 }
             }
+        }
+        // Its first parts as a whole, each to the end of a block of the file, and nothing else.
+        for block in (last + 1..length).filter(|at| at % BLOCK_BYTES == 0) {
+            let mut begun = self.log.clone();
+            begun[block..].fill(0);
+            self.heals(&begun, &format!("{what}, up to {block} of {length}"));
         }
     }
 }

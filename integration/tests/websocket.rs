@@ -2,11 +2,11 @@
 //! order, each linked to the one before.
 
 use std::{
-    env, fs,
+    env,
     process::{Command, Stdio},
 };
 
-use minidlt_integration::{Cluster, Mode, binary, root, until};
+use minidlt_integration::{Cluster, Load, Mode, Plan, root, until};
 
 /// Python with the package `websockets`; `integration/test.sh` makes one and names it here.
 fn python() -> String {
@@ -16,17 +16,8 @@ fn python() -> String {
 #[test]
 fn a_foreign_client_sees_every_block_once_in_order_while_blocks_are_committed() {
     let cluster = Cluster::start(4, Mode::Bft);
-    let file = cluster.directory.path().join("records.jsonl");
-    let lines: String = (0..5_000).map(|i| format!("{{\"number\": {i}}}\n")).collect();
-    fs::write(&file, lines).expect("the records are written");
-    let mut load = Command::new(binary())
-        .args(["submit", "--wait", "--as"])
-        .arg(cluster.user("trader"))
-        .arg(&file)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("submit starts");
+    // Without an end of its own: whatever height the client waits for, it comes.
+    let load = Load::start(&cluster, Plan::default());
     until("blocks are being committed", || cluster.height(1) >= 2);
     let client = |last: u64, from: &str| {
         let admin = cluster.user("admin");
@@ -48,7 +39,7 @@ fn a_foreign_client_sees_every_block_once_in_order_while_blocks_are_committed() 
     let during = client(last, "?from=0");
     let output = during.wait_with_output().expect("python ends");
     check(&output, 0, last);
-    assert!(load.wait().expect("submit ends").success());
+    load.finish();
     let end = cluster.wait_agreed();
     let middle = end / 2;
     let output = client(end, &format!("?from={middle}")).wait_with_output().expect("python ends");

@@ -396,6 +396,15 @@ fn a_log_is_begun_whole_or_not_at_all_whatever_of_it_a_crash_leaves() {
         put(&second, Some(one));
         assert!(matches!(refusal(dir.path()), JournalError::DamagedHead { .. }));
     }
+    // Where the second cannot be made, the first alone is there, and nothing of the old one.
+    for (path, bytes) in [&first, &second].into_iter().zip(&old) {
+        put(path, Some(bytes));
+    }
+    let in_the_way = dir.path().join(format!("{}.new", FILES[1]));
+    std::fs::create_dir(&in_the_way).unwrap();
+    assert!(Journal::begin_at(dir.path(), Height::new(9)).is_err());
+    assert!(first.exists() && Journal::open(dir.path()).unwrap().is_none());
+    std::fs::remove_dir(&in_the_way).unwrap();
     // What is left of an earlier attempt is in nobody's way.
     for file in FILES {
         std::fs::write(dir.path().join(format!("{file}.new")), vec![0x5a; 9_000]).unwrap();

@@ -2,8 +2,7 @@
 //! not vote after a restart either, and anybody can check who signed both.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write},
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -14,10 +13,14 @@ use minidlt_protocol::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::whole_file;
+
 /// The file's name, in the node's data directory.
 pub const FORK_FILE: &str = "fork.json";
 /// Most bytes of it: two headers and the signatures of a quorum of the most voters there can be.
 const MAX_BYTES: u64 = 1 << 20;
+/// Nothing in it is secret.
+const MODE: u32 = 0o666;
 
 /// Two blocks of one height, each certified by a quorum: more than a third of the voters signed both.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,11 +69,7 @@ pub fn load(data_dir: &Path) -> Result<Option<Fork>, ForkError> {
 
 /// Keeps it, whole or not at all, on disk once this answers.
 pub fn store(data_dir: &Path, fork: &Fork) -> io::Result<()> {
-    let (path, new) = (data_dir.join(FORK_FILE), data_dir.join(format!("{FORK_FILE}.new")));
-    let mut file = File::create(&new)?;
-    serde_json::to_writer_pretty(&mut file, fork)?;
-    file.write_all(b"\n")?;
-    file.sync_all()?;
-    fs::rename(&new, &path)?;
-    File::open(data_dir)?.sync_all()
+    let mut text = serde_json::to_vec_pretty(fork)?;
+    text.push(b'\n');
+    whole_file::write(data_dir, FORK_FILE, MODE, &text)
 }

@@ -25,4 +25,5 @@ pub mod store;
 pub mod sync;
 pub mod tls;
 pub mod verifier;
+mod whole_file;
 pub mod wiring;

@@ -5,7 +5,7 @@
 
 use std::{
     io,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -16,7 +16,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, sleep_until, timeout_at},
+    time::{Instant, sleep_until},
 };
 
 /// Which way bytes move.
@@ -49,8 +49,12 @@ impl Progress {
 
     /// Waits until nothing has moved this way for `limit`, counted from the beginning.
     pub async fn still(&self, way: Way, limit: Duration) {
+        self.still_since(self.began, way, limit).await;
+    }
+
+    async fn still_since(&self, since: Instant, way: Way, limit: Duration) {
         loop {
-            let deadline = self.last(way) + limit;
+            let deadline = self.last(way).max(since) + limit;
             sleep_until(deadline).await;
             if self.last(way) + limit <= deadline {
                 return;
@@ -60,15 +64,10 @@ impl Progress {
 
     /// What `doing` comes to; `None` where nothing has moved this way for `limit`, counted from now on.
     pub async fn unless_still<F: Future>(&self, way: Way, limit: Duration, doing: F) -> Option<F::Output> {
-        let since = Instant::now();
-        let mut doing = pin!(doing);
-        loop {
-            let deadline = self.last(way).max(since) + limit;
-            match timeout_at(deadline, doing.as_mut()).await {
-                Ok(done) => return Some(done),
-                Err(_) if self.last(way) + limit > deadline => {}
-                Err(_) => return None,
-            }
+        tokio::select! {
+            biased;
+            done = doing => Some(done),
+            () = self.still_since(Instant::now(), way, limit) => None,
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use actix::{Actor, Addr, Arbiter, Context, Handler, MessageResult, ResponseFuture};
 use minidlt_actors::{
     consensus::{self, Consensus, SignerLinks},
-    journal,
+    journal::Journal,
     messages::{
         consensus::TakePart,
         evidence::Report,
@@ -117,9 +117,7 @@ struct Node {
 impl Node {
     fn start(me: u8, refusals: impl Into<VecDeque<Refusal>>) -> Self {
         let (directory, network) = (TempDir::new().unwrap(), Network::new());
-        for (file, nothing_signed) in journal::of_a_new_node().unwrap() {
-            std::fs::write(directory.path().join(file), nothing_signed).unwrap();
-        }
+        drop(Journal::begin_at(directory.path(), Height::GENESIS).unwrap());
         let (writer, reader) = network.open(&directory.path().join("ledger")).unwrap();
         let (sender, submitted) = mpsc::unbounded_channel();
         let desk = Desk { network: network.id, refusals: refusals.into(), submitted: sender }.start();

@@ -9,9 +9,10 @@ use minidlt_protocol::{
 };
 use thiserror::Error;
 
-use crate::files::one_line;
-
-use crate::authority::{BadCa, Refusal};
+use crate::{
+    authority::{BadCa, Refusal},
+    files::one_line,
+};
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -34,8 +34,8 @@ mod scan;
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
-    io::{self, Write},
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    io,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
@@ -48,6 +48,7 @@ use minidlt_protocol::{
 use openssl::error::ErrorStack;
 use thiserror::Error;
 
+use crate::whole_file;
 use head::{BadHead, HEAD_BYTES, Secret, VERSION};
 use scan::{Scan, scan};
 
@@ -316,13 +317,9 @@ fn begin_files(directory: &Path, height: Height) -> io::Result<()> {
     }
     File::open(directory)?.sync_all()?;
     for (name, bytes) in files {
-        let new = directory.join(format!("{name}.new"));
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&new)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&new, directory.join(name))?;
+        whole_file::write(directory, name, MODE, &bytes)?;
     }
-    File::open(directory)?.sync_all()
+    Ok(())
 }
 
 /// Valid batches after the end are damage if they are of this file's latest height and that is the

@@ -1,5 +1,5 @@
 //! A look at RocksDB's list of its files before RocksDB reads it. One flipped bit can turn a record
-//! into one of a kind that only recycled logs have; RocksDB (11.1) then reads on for ever.
+//! into one of a kind that only recycled logs have; RocksDB (11.8) then reads on for ever.
 //!
 //! ```text
 //! file   := block*                                    32 KiB each, the last may be shorter

@@ -5,22 +5,17 @@
 //! beginning of a write from them (`wal.rs`). It is there before the first write, and RocksDB keeps it
 //! nowhere but in its log.
 
-use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
-};
+use std::{fs, io, path::Path};
 
 use openssl::rand::rand_bytes;
 
 use super::schema::{seal, unseal};
+use crate::whole_file;
 
 pub const MARK_BYTES: usize = 16;
 
 /// Beside RocksDB's files, which goes by their names.
 const FILE: &str = "write-mark";
-const UNFINISHED_FILE: &str = "write-mark.new";
 /// Its owner's alone.
 const MODE: u32 = 0o600;
 
@@ -56,12 +51,7 @@ impl Mark {
     pub fn make(directory: &Path) -> io::Result<Self> {
         let mut mark = [0; MARK_BYTES];
         rand_bytes(&mut mark)?;
-        let new = directory.join(UNFINISHED_FILE);
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&new)?;
-        file.write_all(&seal(&mark))?;
-        file.sync_all()?;
-        fs::rename(&new, directory.join(FILE))?;
-        File::open(directory)?.sync_all()?;
+        whole_file::write(directory, FILE, MODE, &seal(&mark))?;
         Ok(Self(mark))
     }
 }

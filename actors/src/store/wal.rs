@@ -231,6 +231,8 @@ fn crc32c(bytes: &[u8]) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use super::*;
 
     #[test]
@@ -285,15 +287,18 @@ mod tests {
         ([first, write(at, &[8; 2 * BLOCK_BYTES])].concat(), at)
     }
 
+    /// What lies in each sector of the write from here on.
+    fn sectors(log: &[u8], write: usize) -> Vec<Range<usize>> {
+        let first = write / SECTOR_BYTES * SECTOR_BYTES;
+        let sectors = (first..log.len()).step_by(SECTOR_BYTES);
+        sectors.map(|sector| sector.max(write)..log.len().min(sector + SECTOR_BYTES)).collect()
+    }
+
     #[test]
     fn a_last_write_of_which_sectors_are_missing_is_torn_wherever_they_are() {
         let (log, second) = log();
         assert_eq!(judge(&log), End::Sound);
-        for sector in (0..log.len()).step_by(SECTOR_BYTES) {
-            let range = sector.max(second)..log.len().min(sector + SECTOR_BYTES);
-            if range.is_empty() {
-                continue;
-            }
+        for range in sectors(&log, second) {
             let mut torn = log.clone();
             torn[range.clone()].fill(0);
             assert_eq!(judge(&torn), End::Torn(second), "without {range:?}");
@@ -334,11 +339,7 @@ mod tests {
             let bytes = [vec![8; at], others.clone(), vec![8; 2 * BLOCK_BYTES]].concat();
             let log = [first.clone(), write(second, &bytes)].concat();
             assert_eq!(judge(&log), End::Sound);
-            for sector in (0..log.len()).step_by(SECTOR_BYTES) {
-                let range = sector.max(second)..log.len().min(sector + SECTOR_BYTES);
-                if range.is_empty() {
-                    continue;
-                }
+            for range in sectors(&log, second) {
                 let mut torn = log.clone();
                 torn[range.clone()].fill(0);
                 assert_eq!(judge(&torn), End::Torn(second), "planted at {at}, without {range:?}");

@@ -8,7 +8,7 @@ use std::{
 
 use actix::{Actor, Addr, Context, Handler};
 use minidlt_actors::{
-    journal,
+    journal::Journal,
     listener::{Backoff, Limits, Listener, Settings},
     messages::{
         network::{Begin, Class, CloseAll, FromPeer, GetPeers, Peer, PeerChanged, Routes},
@@ -203,9 +203,7 @@ impl Network {
 /// The data directory of a node that has never signed anything.
 pub fn new_node() -> TempDir {
     let directory = TempDir::new().unwrap();
-    for (file, nothing_signed) in journal::of_a_new_node().unwrap() {
-        std::fs::write(directory.path().join(file), nothing_signed).unwrap();
-    }
+    drop(Journal::begin_at(directory.path(), Height::GENESIS).unwrap());
     directory
 }
 

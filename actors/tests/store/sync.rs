@@ -57,6 +57,14 @@ impl Rest {
     fn hear(&self, heard: Heard) {
         let _test_over = self.heard.send(heard);
     }
+
+    fn hear_said(&self, recipient: Recipient, content: Content) {
+        match content {
+            Content::Sync(SyncContent::Alive(_)) => {}
+            Content::Sync(content) => self.hear(Heard::Said(recipient, content.into())),
+            other => panic!("Sync said {other:?}"),
+        }
+    }
 }
 
 impl Handler<Fetched> for Rest {
@@ -103,11 +111,7 @@ impl Handler<Halt> for Rest {
 impl Handler<Stamp> for Rest {
     type Result = ();
     fn handle(&mut self, Stamp { recipient, content, .. }: Stamp, _: &mut Context<Self>) {
-        match content {
-            Content::Sync(SyncContent::Alive(_)) => {}
-            Content::Sync(content) => self.hear(Heard::Said(recipient, content.into())),
-            other => panic!("Sync said {other:?}"),
-        }
+        self.hear_said(recipient, content);
     }
 }
 
@@ -115,10 +119,7 @@ impl Handler<SignDraft> for Rest {
     type Result = ();
     fn handle(&mut self, SignDraft { draft, .. }: SignDraft, _: &mut Context<Self>) {
         let Message { recipient, payload, .. } = draft.sign(&node_key(0));
-        match codec::decode(&payload.content, MAX_FRAME_BYTES).unwrap() {
-            Content::Sync(content) => self.hear(Heard::Said(recipient, Box::new(content))),
-            other => panic!("Sync said {other:?}"),
-        }
+        self.hear_said(recipient, codec::decode(&payload.content, MAX_FRAME_BYTES).unwrap());
     }
 }
 

@@ -168,7 +168,8 @@ impl Header {
         if ahead || behind { Err(BlockError::ClockWindow { created: self.created, now }) } else { Ok(()) }
     }
 
-    /// Checks the transactions of a block with this header, all but their signatures.
+    /// Checks the transactions of a block with this header, all but their signatures: that those that were
+    /// checked before were so with the keys that hold now. `registry` is as of the block before.
     pub fn check_transactions<'a>(
         &self,
         transactions: impl Iterator<Item = &'a Transaction> + Clone,
@@ -189,6 +190,7 @@ impl Header {
                 return Err(BlockError::Repeated { position, id: transaction.id });
             }
             let allowed = transaction.check_time(self.created).and_then(|()| transaction.authorise(registry, None));
+            let allowed = allowed.and_then(|()| transaction.check_keys(registry));
             allowed.map_err(|reason| BlockError::Transaction { position, reason })?;
         }
         Ok(())
@@ -261,13 +263,14 @@ impl DecidedBlock {
         registry: &Registry,
     ) -> Result<Self, CertifiedBlockError> {
         let CertifiedBlock { block, certificate } = certified;
-        let (height, voters) = (block.header.height, registry.voters());
+        let height = block.header.height;
+        let voters = registry.voters_at(height);
         let block_error = |reason| CertifiedBlockError::Block { height, reason };
         let hash = block.header.hash(network);
         same("certificate's block", &certificate.block, &hash).map_err(block_error)?;
         same("certificate's height", &certificate.height, &height).map_err(block_error)?;
-        certificate.verify(network, &voters).map_err(|reason| CertifiedBlockError::Certificate { height, reason })?;
-        block.header.check_follows(head, &voters).map_err(block_error)?;
+        certificate.verify(network, voters).map_err(|reason| CertifiedBlockError::Certificate { height, reason })?;
+        block.header.check_follows(head, voters).map_err(block_error)?;
         let parsed = block.parse(network).map_err(block_error)?;
         block.header.check_transactions(parsed.iter(), registry).map_err(block_error)?;
         let transactions = parsed.into_iter().map(|transaction| Arc::new(Verified::vouch(transaction))).collect();

@@ -85,8 +85,10 @@ pub enum EvidenceError {
     Same(Subject),
     #[error("the two statements stand in the wrong order: the lesser goes first, nil before any block")]
     OutOfOrder,
-    #[error("{0} is not a voter")]
+    #[error("{0} is not a voter of that height")]
     NotAVoter(Identity),
+    #[error("who voted at height {0} is not remembered any more")]
+    TooOld(Height),
     #[error("the signature of the {which} statement does not hold: {reason}")]
     Signature { which: &'static str, reason: CryptoError },
 }
@@ -168,10 +170,12 @@ fn accuse<T: Ord>(
 }
 
 impl Accusation {
-    /// The key of the accused, which must be a voter. Voters are those of genesis at every height.
+    /// The key of the accused, which must have been a voter of the height that it is about.
     pub fn voter_key(&self, registry: &Registry) -> Result<PublicKey, EvidenceError> {
         let voter = &self.subject.voter;
-        registry.voter_key(voter).ok_or_else(|| EvidenceError::NotAVoter(voter.clone()))
+        let voters = registry.voter_sets.remembered_at(self.subject.height);
+        let voters = voters.ok_or(EvidenceError::TooOld(self.subject.height))?;
+        voters.get(voter).map(|voter| voter.key).ok_or_else(|| EvidenceError::NotAVoter(voter.clone()))
     }
 
     /// Checks both signatures.

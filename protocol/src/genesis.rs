@@ -10,7 +10,7 @@ use crate::{
     codec,
     crypto::{Domain, digest},
     limits::{MAX_GENESIS_BYTES, MAX_MEMBERS, MAX_POLICIES, MAX_VOTERS},
-    registry::{Node, Organisation, Policy, PolicyError, Registry, User},
+    registry::{Entry, Node, Organisation, Policy, PolicyEntry, PolicyError, Registry, Role, User},
     sync::Synchronise,
     types::{Hash, Identity, Name, Timestamp},
     vote::ConsensusMode,
@@ -66,6 +66,8 @@ pub enum GenesisError {
     Missing { list: &'static str, name: String, what: &'static str, missing: String },
     #[error("nodes: none has the role 'orderer', so nobody could decide a block")]
     NoOrderer,
+    #[error("organisations: {0} has no user with the role 'admin', so nobody could change its members")]
+    NoAdmin(Name),
     #[error("policies: {name}: {reason}")]
     Policy { name: Name, reason: PolicyError },
     #[error("{size} bytes encoded, at most {MAX_GENESIS_BYTES} are accepted")]
@@ -82,13 +84,12 @@ impl Genesis {
 
     /// The registry as of block 0.
     pub fn registry(&self) -> Registry {
-        Registry {
-            mode: self.consensus,
-            organisations: self.organisations.iter().map(|org| (org.name.clone(), org.clone())).collect(),
-            nodes: self.nodes.iter().map(|node| (node.identity(), node.clone())).collect(),
-            users: self.users.iter().map(|user| (user.identity(), user.clone())).collect(),
-            policies: self.policies.clone(),
-        }
+        let organisations = self.organisations.iter().cloned().map(Entry::Organisation);
+        let nodes = self.nodes.iter().cloned().map(Entry::Node);
+        let users = self.users.iter().cloned().map(Entry::User);
+        let policy = |policy: &Policy| PolicyEntry { policy: policy.clone(), revision: 0 };
+        let policies = self.policies.iter().map(|(name, rule)| Entry::Policy(name.clone(), policy(rule)));
+        Registry::new(self.consensus, organisations.chain(nodes).chain(users).chain(policies))
     }
 
     /// Checks all that can be checked without files. Certificates are checked where there is TLS.
@@ -103,10 +104,15 @@ impl Genesis {
         unique("users", users())?;
         // An endorser is looked up by identity alone.
         unique("nodes and users", nodes().chain(users()))?;
-        self.check_policies()?;
         self.check_references()?;
         self.check_sharing()?;
-        match self.registry().voters().as_slice().len() {
+        let registry = self.registry();
+        self.check_policies(&registry)?;
+        let admin = |name: &&Name| registry.holders(name, Role::Admin.into()) > 0;
+        if let Some(name) = registry.active_organisations().find(|name| !admin(name)) {
+            return Err(GenesisError::NoAdmin(name.clone()));
+        }
+        match registry.orderers().as_slice().len() {
             0 => return Err(GenesisError::NoOrderer),
             count if count > MAX_VOTERS => {
                 return Err(GenesisError::TooMany { list: "nodes with role orderer", count, limit: MAX_VOTERS });
@@ -126,13 +132,13 @@ impl Genesis {
         }
     }
 
-    fn check_policies(&self) -> Result<(), GenesisError> {
+    fn check_policies(&self, registry: &Registry) -> Result<(), GenesisError> {
         if self.policies.len() > MAX_POLICIES {
             let (list, count, limit) = ("policies", self.policies.len(), MAX_POLICIES);
             return Err(GenesisError::TooMany { list, count, limit });
         }
         self.policies.iter().try_for_each(|(name, policy)| {
-            policy.check().map_err(|reason| GenesisError::Policy { name: name.clone(), reason })
+            policy.check(false).and_then(|()| policy.check_meetable(registry)).map_err(|reason| GenesisError::Policy { name: name.clone(), reason })
         })
     }
 
@@ -152,11 +158,6 @@ impl Genesis {
             }
             if let Some(gateway) = user.gateways.iter().find(|gateway| !nodes.contains(gateway)) {
                 return missing("users", user.identity().to_string(), "gateway", gateway.to_string());
-            }
-        }
-        for (name, policy) in &self.policies {
-            if let Some(unknown) = unknown_organisation(policy, &organisations) {
-                return missing("policies", name.to_string(), "organisation", unknown.to_string());
             }
         }
         Ok(())
@@ -205,11 +206,4 @@ fn distinct(
         }
     }
     Ok(())
-}
-
-fn unknown_organisation<'a>(policy: &'a Policy, known: &BTreeSet<&Name>) -> Option<&'a Name> {
-    match policy {
-        Policy::Leaf { organisation, .. } => (!known.contains(organisation)).then_some(organisation),
-        _ => policy.parts().iter().find_map(|part| unknown_organisation(part, known)),
-    }
 }

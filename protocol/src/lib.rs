@@ -11,6 +11,7 @@ pub mod consensus;
 pub mod crypto;
 pub mod evidence;
 pub mod genesis;
+pub mod governance;
 pub mod limits;
 pub mod mempool;
 pub mod merkle;

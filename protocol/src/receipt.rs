@@ -138,11 +138,10 @@ impl Receipt {
     /// Checks all of it against the genesis file, and gives the transaction.
     pub fn verify(&self, genesis: &Genesis) -> Result<Transaction, ReceiptError> {
         let (network, registry) = (genesis.id(), genesis.registry());
-        let voters = registry.voters();
         same("minidlt_receipt", &self.minidlt_receipt, &RECEIPT_VERSION)?;
         same("network", &self.network, &network)?;
         for (which, header) in [("block", &self.block), ("next", &self.next)] {
-            header.verify(which, &network, &voters)?;
+            header.verify(which, &network, registry.voters_at(header.header.height))?;
         }
         same("height", &self.height, &self.block.header.height)?;
         same("next.header.height", &self.next.header.height, &self.height.next())?;

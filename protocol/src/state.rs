@@ -7,7 +7,7 @@
 //! block that changes something, and the state is read only for what hangs on it, so blocks of plain
 //! records cost the tree nothing.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jmt::{
     KeyHash, OwnedValue, Sha256Jmt, Version,
@@ -22,9 +22,12 @@ use crate::{
     codec,
     evidence::{self, Accusation, Recorded},
     genesis::Genesis,
+    governance::{self, Change},
     merkle,
+    registry::{EntryKey, Registry},
     transaction::{Effect, Transaction},
-    types::{Hash, Height, Identity},
+    types::{Hash, Height, Identity, Timestamp},
+    vote::ConsensusMode,
 };
 
 /// What came of a committed transaction.
@@ -65,28 +68,44 @@ pub struct Execution {
     pub outcomes: Vec<Outcome>,
     pub results_root: Hash,
     pub writes: Writes,
+    /// After the block: the very one that was given where nothing of it changed.
+    pub registry: Arc<Registry>,
+    /// Which transaction, by its place in the block, changed which entry of it.
+    pub changed: Vec<(EntryKey, u64)>,
 }
 
-/// Executes the transactions of a checked block that follows `head`, in order. `reader` is of the
-/// state at `head`.
+/// Executes the transactions of a checked block that follows `head` and was created at `created`, in order.
+/// `reader` is of the state at `head`, and so is `registry`.
 pub fn execute<'a>(
     reader: &impl StateReader,
+    registry: &Arc<Registry>,
     head: &Head,
+    created: Timestamp,
     transactions: impl Iterator<Item = &'a Transaction> + Clone,
 ) -> Result<Execution, StateError> {
     let count = transactions.clone().count() as u64;
-    let mut state = Unfinished { reader, version: head.state_version, writes: Writes::new() };
+    let mut state = Unfinished {
+        reader,
+        version: head.state_version,
+        writes: Writes::new(),
+        registry: registry.clone(),
+        created,
+        changed: Vec::new(),
+    };
     let (mut outcomes, mut leaves) = (Vec::new(), Vec::new());
     for (transaction, position) in transactions.zip(0..) {
         let outcome = match &transaction.effect {
             // Being in the block is its effect.
             Effect::Records(_) => Outcome::Ok,
             Effect::Evidence(accusation) => state.record(accusation, head.height.next(), transaction.id)?,
+            Effect::Change(change) => state.change(change, transaction, position),
         };
         leaves.push(ResultLeaf { transaction: transaction.id, position, count, outcome: outcome.clone() }.hash());
         outcomes.push(outcome);
     }
-    Ok(Execution { outcomes, results_root: merkle::root(&leaves), writes: state.writes })
+    state.finish(head.height.next());
+    let Unfinished { writes, registry, changed, .. } = state;
+    Ok(Execution { outcomes, results_root: merkle::root(&leaves), writes, registry, changed })
 }
 
 /// The state amid a block: what was there before, and what its transactions have written.
@@ -94,6 +113,9 @@ struct Unfinished<'a, R> {
     reader: &'a R,
     version: u64,
     writes: Writes,
+    registry: Arc<Registry>,
+    created: Timestamp,
+    changed: Vec<(EntryKey, u64)>,
 }
 
 impl<R: StateReader> Unfinished<'_, R> {
@@ -102,6 +124,33 @@ impl<R: StateReader> Unfinished<'_, R> {
             Some(written) => Ok(written.clone()),
             None => value(self.reader, self.version, key),
         }
+    }
+
+    /// Makes a change of the registry, if it may be made after those before it in this block.
+    fn change(&mut self, change: &Change, transaction: &Transaction, position: u64) -> Outcome {
+        let signers = transaction.signers(&self.registry);
+        let author = signers.first().filter(|first| **first == transaction.author);
+        let permitted = match author {
+            None => Err(governance::ChangeRefused::Author(transaction.author.clone())),
+            Some(_) => governance::permit(change, &signers, &self.registry),
+        };
+        match permitted.and_then(|()| governance::apply(change, Arc::make_mut(&mut self.registry), self.created)) {
+            Ok(keys) => {
+                self.changed.extend(keys.into_iter().map(|key| (key, position)));
+                Outcome::Ok
+            }
+            Err(refused) => Outcome::Failed { reason: refused.to_string() },
+        }
+    }
+
+    /// After the last transaction: the voters follow the nodes, and what was changed is written.
+    fn finish(&mut self, height: Height) {
+        if self.changed.is_empty() {
+            return;
+        }
+        let voters = Arc::make_mut(&mut self.registry).follow_orderers(height);
+        let changed = self.changed.iter().map(|(key, _)| key).chain(&voters);
+        self.writes.extend(changed.map(|key| (key.to_bytes(), self.registry.encoded(key))));
     }
 
     fn record(&mut self, accusation: &Accusation, block: Height, transaction: Hash) -> Result<Outcome, StateError> {
@@ -132,19 +181,22 @@ pub fn genesis_writes(genesis: &Genesis) -> Writes {
     let mut writes = Writes::new();
     let mut put = |key: String, value: Vec<u8>| writes.insert(key.into_bytes(), Some(value));
     put("network".into(), codec::encode(&(&genesis.network, genesis.consensus, genesis.timeouts, genesis.synchronise)));
-    for organisation in &genesis.organisations {
-        put(format!("organisation/{}", organisation.name), codec::encode(organisation));
-    }
-    for node in &genesis.nodes {
-        put(format!("node/{}", node.identity()), codec::encode(node));
-    }
-    for user in &genesis.users {
-        put(format!("user/{}", user.identity()), codec::encode(user));
-    }
-    for (name, policy) in &genesis.policies {
-        put(format!("policy/{name}"), codec::encode(policy));
+    let registry = genesis.registry();
+    for key in registry.keys() {
+        writes.insert(key.to_bytes(), registry.encoded(&key));
     }
     writes
+}
+
+/// The registry as it stands in the state of this version.
+pub fn registry(reader: &impl StateReader, version: u64, mode: ConsensusMode) -> Result<Registry, StateError> {
+    let mut entries = Vec::new();
+    for key in reader.keys()? {
+        if let Some(value) = value(reader, version, &key)? {
+            entries.push((key, value));
+        }
+    }
+    Registry::read(mode, entries).map_err(|error| StateError(format!("the registry: {error}")))
 }
 
 /// The state's tables in a node's store.
@@ -166,6 +218,8 @@ pub trait StateReader {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StateError>;
     /// The entry with the greatest key that is not above `key`.
     fn floor(&self, table: Table, key: &[u8]) -> Result<Option<Entry>, StateError>;
+    /// All values of [`Table::Keys`]: every key that ever had a value, in any order.
+    fn keys(&self) -> Result<Vec<Vec<u8>>, StateError>;
 }
 
 /// The state before genesis: nothing.
@@ -178,6 +232,10 @@ impl StateReader for Empty {
 
     fn floor(&self, _: Table, _: &[u8]) -> Result<Option<Entry>, StateError> {
         Ok(None)
+    }
+
+    fn keys(&self) -> Result<Vec<Vec<u8>>, StateError> {
+        Ok(vec![])
     }
 }
 

@@ -24,6 +24,7 @@ use crate::{
     codec::{self, CodecError, Profile},
     crypto::{CryptoError, Domain, PublicKey, SecretKey, Signature, digest},
     evidence::{Accusation, Evidence, EvidenceError},
+    governance::{self, Change, ChangeRefused},
     limits::{
         CLOCK_WINDOW_MILLIS, MAX_BULK_TRANSACTION_BYTES, MAX_ENDORSEMENTS, MAX_LIFETIME_MILLIS, MAX_RECORDS,
         MAX_TRANSACTION_BYTES,
@@ -57,6 +58,8 @@ pub enum Operation {
     Record { contents: Vec<Content> },
     /// Shows that a voter contradicted itself.
     Evidence(Box<Evidence>),
+    /// Changes who the members are, or the policies.
+    Change(Box<Change>),
 }
 
 /// One record: anything JSON can say, as CBOR within a byte string, so that nodes need not take it
@@ -178,6 +181,10 @@ pub enum Refusal {
     GatewayNotPermitted { author: Identity, gateway: Identity, allowed: String },
     #[error("{author} has not the role '{role}' that this operation needs")]
     NotPermitted { author: Identity, role: Role },
+    #[error("the change is not possible: {0}")]
+    Change(#[from] ChangeRefused),
+    #[error("the key of {0} was replaced after this was signed; sign it anew")]
+    KeyReplaced(Identity),
     #[error("{0} is a node, which authors nothing but evidence; let a user submit this")]
     NodeAuthor(Identity),
     #[error("the author's signature does not hold: {0}")]
@@ -208,6 +215,8 @@ impl Refusal {
             Self::UnknownAuthor(_) => "unknown-author",
             Self::GatewayNotPermitted { .. } => "gateway-not-permitted",
             Self::NotPermitted { .. } => "role-missing",
+            Self::Change(reason) => reason.kind(),
+            Self::KeyReplaced(_) => "key-replaced",
             Self::NodeAuthor(_) => "node-author",
             Self::BadSignature(CryptoError::HighS) => "high-s-signature",
             Self::BadSignature(_) => "bad-signature",
@@ -232,6 +241,7 @@ pub enum Effect {
     /// Keeps so many records.
     Records(usize),
     Evidence(Box<Accusation>),
+    Change(Box<Change>),
 }
 
 impl Effect {
@@ -240,14 +250,19 @@ impl Effect {
         match operation {
             Operation::Record { contents } => check_contents(contents, size).map(|()| Self::Records(contents.len())),
             Operation::Evidence(evidence) => Ok(Self::Evidence(Box::new(evidence.accuse(network)?))),
+            Operation::Change(_) if size > MAX_TRANSACTION_BYTES => {
+                Err(Refusal::Oversized { size, limit: MAX_TRANSACTION_BYTES })
+            }
+            Operation::Change(change) => Ok(Self::Change(change.clone())),
         }
     }
 
-    /// The role that a user needs for it, if any. What needs none, nodes may author too.
-    pub fn required_role(&self) -> Option<Role> {
+    /// A user needs one of these for it, if any. What needs none, nodes may author too.
+    fn roles(&self) -> &'static [Role] {
         match self {
-            Self::Records(_) => Some(Role::Submitter),
-            Self::Evidence(_) => None,
+            Self::Records(_) => &[Role::Submitter],
+            Self::Evidence(_) => &[],
+            Self::Change(change) => change.roles(),
         }
     }
 }
@@ -265,6 +280,8 @@ pub struct Transaction {
     pub signature: Signature,
     pub endorsements: Vec<Endorsement>,
     pub bytes: TransactionBytes,
+    /// With which keys its signatures were checked, the author's first; none before.
+    keys: Vec<PublicKey>,
 }
 
 impl Transaction {
@@ -291,6 +308,7 @@ impl Transaction {
             signature: signed.signature,
             endorsements: signed.endorsements,
             bytes,
+            keys: vec![],
         })
     }
 
@@ -315,8 +333,9 @@ impl Transaction {
             // A node is its own gateway.
             return self.author_key(registry).map(|_| ());
         };
-        if let Some(role) = self.effect.required_role().filter(|role| !user.roles.contains(role)) {
-            return Err(Refusal::NotPermitted { author: self.author.clone(), role });
+        let roles = self.effect.roles();
+        if let Some(role) = roles.first().filter(|_| !roles.iter().any(|role| user.roles.contains(role))) {
+            return Err(Refusal::NotPermitted { author: self.author.clone(), role: *role });
         }
         match gateway {
             Some(gateway) if !user.gateways.contains(gateway) => Err(Refusal::GatewayNotPermitted {
@@ -335,7 +354,7 @@ impl Transaction {
         }
         match registry.active_node(&self.author) {
             None => Err(Refusal::UnknownAuthor(self.author.clone())),
-            Some(_) if self.effect.required_role().is_some() => Err(Refusal::NodeAuthor(self.author.clone())),
+            Some(_) if !self.effect.roles().is_empty() => Err(Refusal::NodeAuthor(self.author.clone())),
             Some(node) => Ok(node.public_key),
         }
     }
@@ -343,28 +362,66 @@ impl Transaction {
     /// Checks the signatures that stand in its operation.
     pub fn verify_effect(&self, registry: &Registry) -> Result<(), Refusal> {
         match &self.effect {
-            Effect::Records(_) => Ok(()),
+            Effect::Records(_) | Effect::Change(_) => Ok(()),
             Effect::Evidence(accusation) => Ok(accusation.verify(registry)?),
         }
     }
 
     /// Checks all signatures; the one way to a `Verified<Transaction>`.
-    pub fn verify(self, registry: &Registry) -> Result<Verified<Self>, Refusal> {
-        self.author_key(registry)?.verify(&self.id, &self.signature).map_err(Refusal::BadSignature)?;
+    pub fn verify(mut self, registry: &Registry) -> Result<Verified<Self>, Refusal> {
+        self.keys = self.signers_keys(registry)?;
+        self.keys[0].verify(&self.id, &self.signature).map_err(Refusal::BadSignature)?;
         self.verify_effect(registry)?;
-        for Endorsement { endorser, signature } in &self.endorsements {
-            let bad = |reason: String| Refusal::BadEndorsement { endorser: endorser.clone(), reason };
-            let key: PublicKey = registry.key_of(endorser).ok_or_else(|| bad("not enrolled".into()))?;
-            key.verify(&self.id, signature).map_err(|reason| bad(reason.to_string()))?;
+        for (Endorsement { endorser, signature }, key) in self.endorsements.iter().zip(&self.keys[1..]) {
+            let bad = |reason: CryptoError| bad_endorsement(endorser, &reason.to_string());
+            key.verify(&self.id, signature).map_err(bad)?;
         }
         Ok(Verified::vouch(self))
+    }
+
+    /// The keys of who signed it, the author's first: so never none.
+    fn signers_keys(&self, registry: &Registry) -> Result<Vec<PublicKey>, Refusal> {
+        let endorsers = self.endorsements.iter().map(|Endorsement { endorser, .. }| {
+            registry.key_of(endorser).ok_or_else(|| bad_endorsement(endorser, "not enrolled, or not in good standing"))
+        });
+        [self.author_key(registry)].into_iter().chain(endorsers).collect()
+    }
+
+    /// Checks that the keys with which it was checked still hold, where it was: who replaced its key takes
+    /// back what it signed with the one before and is not in a block yet.
+    pub fn check_keys(&self, registry: &Registry) -> Result<(), Refusal> {
+        let keys = self.signers_keys(registry)?;
+        let signers = [&self.author].into_iter().chain(self.endorsements.iter().map(|one| &one.endorser));
+        match signers.zip(keys.iter().zip(&self.keys)).find(|(_, (now, then))| now != then) {
+            Some((signer, _)) => Err(Refusal::KeyReplaced(signer.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// The author and the endorsers that are in good standing.
+    pub fn signers(&self, registry: &Registry) -> Vec<Identity> {
+        let signers = [&self.author].into_iter().chain(self.endorsements.iter().map(|one| &one.endorser));
+        signers.filter(|signer| registry.key_of(signer).is_some()).cloned().collect()
+    }
+
+    /// What its execution would refuse if its block were the next: so that who submits it hears of it at
+    /// once. What holds now may not hold any more in its block.
+    pub fn rehearse(&self, registry: &Registry, now: Timestamp) -> Result<(), Refusal> {
+        match &self.effect {
+            Effect::Records(_) | Effect::Evidence(_) => Ok(()),
+            Effect::Change(change) => {
+                governance::permit(change, &self.signers(registry), registry)?;
+                governance::apply(change, &mut registry.clone(), now)?;
+                Ok(())
+            }
+        }
     }
 
     /// How many records it holds.
     pub fn records(&self) -> usize {
         match self.effect {
             Effect::Records(count) => count,
-            Effect::Evidence(_) => 0,
+            Effect::Evidence(_) | Effect::Change(_) => 0,
         }
     }
 
@@ -377,6 +434,10 @@ impl Transaction {
     pub fn body(&self) -> Result<Body, Refusal> {
         open(self.bytes.as_slice()).map(|(_, body)| body)
     }
+}
+
+fn bad_endorsement(endorser: &Identity, reason: &str) -> Refusal {
+    Refusal::BadEndorsement { endorser: endorser.clone(), reason: reason.to_owned() }
 }
 
 /// Decodes both layers: the envelope, which has one encoding, and the signed bytes within.

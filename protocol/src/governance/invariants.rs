@@ -1,0 +1,76 @@
+//! What holds after every change: each organisation has an admin who can act, somebody votes, every policy
+//! can be met, and nothing is more than its bound. Only what a change touched is looked at, so that a change
+//! costs about the same in a large network.
+
+use super::{ChangeRefused, effects::ALWAYS};
+use crate::{
+    limits::{MAX_MEMBERS, MAX_POLICIES, MAX_VOTERS},
+    registry::{Entry, EntryKey, NodeRole, Registry, Role},
+    types::Name,
+};
+
+/// Checks a registry in which the entries of `keys` were put in the place of those `before`.
+pub fn check(registry: &Registry, keys: &[EntryKey], before: &[Option<Entry>]) -> Result<(), ChangeRefused> {
+    bounds(registry)?;
+    for key in keys {
+        match key {
+            EntryKey::User(user) => admin_left(registry, &user.organisation)?,
+            EntryKey::Organisation(name) => admin_left(registry, name)?,
+            EntryKey::Policy(name) => policy(registry, name)?,
+            EntryKey::Node(_) | EntryKey::Voters(_) => {}
+        }
+    }
+    let orderers = before.iter().flatten().any(|entry| matches!(entry, Entry::Node(node) if node.votes()));
+    if orderers && registry.orderers().as_slice().is_empty() {
+        return Err(ChangeRefused::NoOrderer);
+    }
+    if keys.iter().zip(before).any(|(key, before)| may_lack(key, before.as_ref())) {
+        let others = registry.policies.keys().try_for_each(|name| policy(registry, name));
+        others.and_then(|()| ALWAYS.iter().try_for_each(|name| default_holds(registry, name)))?;
+    }
+    Ok(())
+}
+
+/// Whether somebody may be gone, or be outvoted, whom a policy needs.
+fn may_lack(key: &EntryKey, before: Option<&Entry>) -> bool {
+    match key {
+        EntryKey::Organisation(_) => true,
+        EntryKey::User(_) | EntryKey::Node(_) => before.is_some(),
+        EntryKey::Policy(_) | EntryKey::Voters(_) => false,
+    }
+}
+
+fn bounds(registry: &Registry) -> Result<(), ChangeRefused> {
+    let of_role = |role: NodeRole| {
+        registry.nodes.values().filter(|node| node.votes() && node.roles.contains(&role)).count()
+    };
+    let counts = [
+        ("organisations", registry.organisations.len(), MAX_MEMBERS),
+        ("nodes", registry.nodes.len(), MAX_MEMBERS),
+        ("users", registry.users.len(), MAX_MEMBERS),
+        ("policies", registry.policies.len(), MAX_POLICIES),
+        ("orderers", of_role(NodeRole::Orderer), MAX_VOTERS),
+    ];
+    match counts.into_iter().find(|(_, count, limit)| count > limit) {
+        Some((what, count, limit)) => Err(ChangeRefused::TooMany { what, count, limit }),
+        None => Ok(()),
+    }
+}
+
+fn admin_left(registry: &Registry, organisation: &Name) -> Result<(), ChangeRefused> {
+    if registry.is_active(organisation) && registry.holders(organisation, Role::Admin.into()) == 0 {
+        return Err(ChangeRefused::NoAdmin(organisation.clone()));
+    }
+    Ok(())
+}
+
+fn policy(registry: &Registry, name: &Name) -> Result<(), ChangeRefused> {
+    let Some(entry) = registry.policies.get(name) else { return Ok(()) };
+    let checked = entry.policy.check(false).and_then(|()| entry.policy.check_meetable(registry));
+    checked.map_err(|reason| ChangeRefused::BadPolicy { name: name.clone(), reason })
+}
+
+fn default_holds(registry: &Registry, name: &str) -> Result<(), ChangeRefused> {
+    let Some((name, policy)) = name.parse::<Name>().ok().zip(registry.policy(name)) else { return Ok(()) };
+    policy.check_meetable(registry).map_err(|reason| ChangeRefused::BadPolicy { name, reason })
+}

@@ -109,6 +109,8 @@ pub struct Head {
     pub state_root: Hash,
     /// How many blocks have changed the state.
     pub state_version: u64,
+    /// The version whose root the head block's own header carries: the one before what it wrote.
+    pub certified_version: u64,
     /// How many transactions the head block holds.
     pub transactions: usize,
 }

@@ -96,6 +96,41 @@ pub fn to_json(bytes: &[u8], limit: usize) -> Result<serde_json::Value, CodecErr
     serde_cbor::from_slice(bytes).map_err(shape)
 }
 
+/// Turns CBOR of [`Profile::Protocol`] into JSON for people, whatever type it is of: byte strings become
+/// hexadecimal text, as those of our types do.
+pub fn to_readable(bytes: &[u8], limit: usize) -> Result<serde_json::Value, CodecError> {
+    check_size(bytes, limit)?;
+    scan(bytes, Profile::Protocol)?;
+    readable(serde_cbor::from_slice(bytes).map_err(shape)?)
+}
+
+/// Of a scanned value, which is nested no deeper than [`MAX_DEPTH`].
+fn readable(value: serde_cbor::Value) -> Result<serde_json::Value, CodecError> {
+    use serde_cbor::Value;
+    let shape = |what: &str| CodecError::Shape(what.to_owned());
+    Ok(match value {
+        Value::Null => serde_json::Value::Null,
+        Value::Bool(value) => value.into(),
+        Value::Integer(value) => match (u64::try_from(value), i64::try_from(value)) {
+            (Ok(value), _) => value.into(),
+            (_, Ok(value)) => value.into(),
+            _ => return Err(shape("an integer beyond 64 bits")),
+        },
+        Value::Float(value) => value.into(),
+        Value::Bytes(bytes) => hex::encode(bytes).into(),
+        Value::Text(text) => text.into(),
+        Value::Array(items) => items.into_iter().map(readable).collect::<Result<_, _>>()?,
+        Value::Map(entries) => {
+            let entry = |(key, value)| match key {
+                Value::Text(key) => Ok((key, readable(value)?)),
+                _ => Err(shape("a map key that is not text")),
+            };
+            serde_json::Value::Object(entries.into_iter().map(entry).collect::<Result<_, _>>()?)
+        }
+        _ => return Err(shape("neither a number, nor text, nor bytes, nor made of those")),
+    })
+}
+
 fn check_size(bytes: &[u8], limit: usize) -> Result<(), CodecError> {
     if bytes.len() > limit {
         return Err(CodecError::Oversized { size: bytes.len(), limit });
@@ -258,6 +293,8 @@ impl<'a> Scanner<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -359,5 +396,18 @@ mod tests {
         assert!(scan(&[0x41, 0x00], Profile::Protocol).is_ok());
         assert!(scan(&[0x41, 0x00], Profile::Json).is_err());
         assert!(scan(&[0xa1, 0x00, 0x00], Profile::Json).is_err());
+    }
+
+    #[test]
+    fn anything_of_ours_reads_as_its_type_does_in_json() {
+        use crate::types::{Hash, Height};
+        let value = (Height::new(u64::MAX), i64::MIN, Hash::from_bytes([0xab; 32]), [None, Some("text")], 1.5, true);
+        let shown = to_readable(&encode(&value), 100).unwrap();
+        assert_eq!(shown, serde_json::to_value(value).unwrap());
+        let map = BTreeMap::from([("b", 1), ("a", 2)]);
+        assert_eq!(to_readable(&encode(&map), 100).unwrap().to_string(), r#"{"a":2,"b":1}"#);
+        assert!(matches!(to_readable(&encode(&BTreeMap::from([(1, 2)])), 100), Err(CodecError::Shape(_))));
+        assert!(matches!(to_readable(&encode(&map), 3), Err(CodecError::Oversized { .. })));
+        assert!(to_readable(&[0x61], 100).is_err(), "cut short");
     }
 }

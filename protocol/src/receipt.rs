@@ -15,9 +15,9 @@ use thiserror::Error;
 
 use crate::{
     block::Header,
-    codec::clip,
     genesis::Genesis,
     merkle,
+    spelling::{self, SpellingError},
     state::{Outcome, ResultLeaf},
     transaction::{Refusal, Transaction, TransactionBytes},
     types::{Hash, Height},
@@ -104,7 +104,21 @@ pub enum ReceiptError {
     Certificate { which: &'static str, reason: CertificateError },
 }
 
-fn same<T: PartialEq + std::fmt::Display>(what: &'static str, found: &T, expected: &T) -> Result<(), ReceiptError> {
+impl From<SpellingError> for ReceiptError {
+    fn from(error: SpellingError) -> Self {
+        match error {
+            SpellingError::Oversized { size, .. } => Self::Oversized { size },
+            SpellingError::Malformed { reason, .. } => Self::Malformed(reason),
+            SpellingError::Spelling { line, .. } => Self::Spelling { line },
+        }
+    }
+}
+
+pub(crate) fn same<T: PartialEq + std::fmt::Display>(
+    what: &'static str,
+    found: &T,
+    expected: &T,
+) -> Result<(), ReceiptError> {
     if found == expected {
         return Ok(());
     }
@@ -114,25 +128,12 @@ fn same<T: PartialEq + std::fmt::Display>(what: &'static str, found: &T, expecte
 impl Receipt {
     /// Its one spelling: indented JSON and a newline.
     pub fn to_text(&self) -> String {
-        let mut text = serde_json::to_string_pretty(self).expect("receipts always encode");
-        text.push('\n');
-        text
+        spelling::to_text(self)
     }
 
     /// Reads a receipt that is spelled as [`Self::to_text`] spells it.
     pub fn from_text(text: &str) -> Result<Self, ReceiptError> {
-        if text.len() > MAX_RECEIPT_BYTES {
-            return Err(ReceiptError::Oversized { size: text.len() });
-        }
-        let receipt: Self =
-            serde_json::from_str(text).map_err(|error| ReceiptError::Malformed(clip(&error.to_string())))?;
-        let spelled = receipt.to_text();
-        if spelled != text {
-            let (ours, theirs) = (spelled.split('\n'), text.split('\n'));
-            let differ = ours.zip(theirs).take_while(|(ours, theirs)| ours == theirs).count();
-            return Err(ReceiptError::Spelling { line: differ + 1 });
-        }
-        Ok(receipt)
+        Ok(spelling::from_text("receipt", text, MAX_RECEIPT_BYTES)?)
     }
 
     /// Checks all of it against the genesis file, and gives the transaction.

@@ -293,13 +293,14 @@ pub fn genesis_head(genesis: &Genesis) -> Result<(Head, StateUpdate), StateError
         results_root: merkle::root(&[]),
         state_root: update.root,
         state_version: 0,
+        certified_version: 0,
         transactions: 0,
     };
     Ok((head, update))
 }
 
 /// A value of the state, in a look that does not walk the tree.
-fn value(reader: &impl StateReader, version: u64, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+pub fn value(reader: &impl StateReader, version: u64, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
     let found = Tree(reader).get_value_option(version, KeyHash::with::<Sha256>(key));
     found.map_err(|error| StateError(format!("version {version}: {error:#}")))
 }

@@ -256,6 +256,11 @@ fn state_and_proofs(vectors: &mut Vectors) {
         let (_, proof) = prove(&memory, 0, key.as_bytes()).expect("a proof");
         vectors.bytes(&format!("proof of {name}, {key}"), proof);
     }
+    let network = Network::bft();
+    let chain = chain(&network);
+    for (name, key) in [("presence", "policy/orderers"), ("absence", "user/nobody@Org01")] {
+        vectors.text(&format!("state proof of {name}, {key}"), network.state_proof(&chain, key).to_text());
+    }
     // Of everything the tree stores, its digest: the entries are many and say nothing to a reader.
     let mut stored = Vec::new();
     for ((table, key), value) in &memory.0 {

@@ -7,6 +7,7 @@ use minidlt_protocol::{
     block::{Block, Head},
     evidence::Recorded,
     receipt::Receipt,
+    state_proof::StateProof,
     transaction::TransactionBytes,
     types::{Hash, Height, Identity},
     vote::Certificate,
@@ -30,6 +31,10 @@ pub trait Ledger: Send + Sync + 'static {
     fn backup(&self, directory: &Path) -> Result<(), ReadError>;
     /// What is recorded of a voter at the head, the oldest first.
     fn evidence(&self, voter: &Identity) -> Result<Vec<Recorded>, ReadError>;
+    /// An entry of the state that the head's header certifies, and the height of the block that left it so.
+    fn entry(&self, key: &str) -> Result<(Height, Option<Vec<u8>>), ReadError>;
+    /// The proof of that entry, or of its absence; `None` before the first block.
+    fn state_proof(&self, key: &str) -> Result<Option<StateProof>, ReadError>;
 }
 
 impl Ledger for Reader {
@@ -71,5 +76,13 @@ impl Ledger for Reader {
 
     fn evidence(&self, voter: &Identity) -> Result<Vec<Recorded>, ReadError> {
         self.evidence(voter)
+    }
+
+    fn entry(&self, key: &str) -> Result<(Height, Option<Vec<u8>>), ReadError> {
+        self.entry(key)
+    }
+
+    fn state_proof(&self, key: &str) -> Result<Option<StateProof>, ReadError> {
+        self.state_proof(key)
     }
 }

@@ -12,6 +12,7 @@ use actix_web::{
     web,
 };
 use minidlt_protocol::{
+    state_proof::EntryKey,
     transaction::Refusal,
     types::{Hash, Height, Identity},
 };
@@ -95,6 +96,11 @@ impl Problem {
         Self::not_found(format!("transaction {id} is neither on the ledger nor waiting at this node"))
     }
 
+    pub fn no_such_entry(key: &EntryKey, height: Height) -> Self {
+        let detail = format!("the ledger has no {key} as of block {height}; with proof=true it proves that");
+        Self::not_found(detail).with("height", height.get())
+    }
+
     pub fn method_not_allowed(method: &Method, path: &str) -> Self {
         let detail = format!("{path} does not take {method}; the header Allow names what it takes");
         let status = StatusCode::METHOD_NOT_ALLOWED;
@@ -139,6 +145,12 @@ impl Problem {
         Self::new("receipt-not-ready", "The receipt is not ready", StatusCode::CONFLICT, detail)
             .retry_after(1)
             .with("height", height.get())
+    }
+
+    pub fn nothing_certified() -> Self {
+        let detail = "there is no block yet, and so no header that certifies the state; submit a transaction, and ask \
+                      again when it is committed; until then the genesis file says how things stand";
+        Self::new("nothing-certified", "There is nothing to prove it by yet", StatusCode::CONFLICT, detail)
     }
 
     pub fn busy(detail: impl Into<String>) -> Self {

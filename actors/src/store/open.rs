@@ -53,6 +53,12 @@ pub enum OpenError {
     OtherNode { path: PathBuf, found: Identity, expected: Identity },
     #[error("{}: written by a newer version of this program ({found}; this one knows schema {SCHEMA})", path.display())]
     NewerSchema { path: PathBuf, found: String },
+    #[error(
+        "{}: written by an older version of this program (schema {found}; this one knows schema {SCHEMA}): read it with \
+         that version, or begin with an empty directory",
+        path.display()
+    )]
+    OlderSchema { path: PathBuf, found: u32 },
     #[error("{}: cannot be read: {reason}", path.display())]
     Unreadable { path: PathBuf, reason: String },
     #[error(
@@ -234,6 +240,7 @@ fn check_families(directory: &Path) -> Result<(), OpenError> {
 fn stored_schema(directory: &Path, db: &DB) -> Result<Option<()>, OpenError> {
     match read_meta::<u32>(directory, db, meta::SCHEMA)? {
         Some(SCHEMA) => Ok(Some(())),
+        Some(found) if found < SCHEMA => Err(OpenError::OlderSchema { path: directory.to_owned(), found }),
         Some(found) => Err(OpenError::NewerSchema { path: directory.to_owned(), found: format!("schema {found}") }),
         // Genesis is one write, so without a schema there is nothing else either.
         None if read_meta::<Head>(directory, db, meta::HEAD)?.is_none() => Ok(None),

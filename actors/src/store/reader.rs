@@ -9,7 +9,8 @@ use minidlt_protocol::{
     block::{Block, CertifiedBlock, Head},
     evidence::Recorded,
     receipt::{CertifiedHeader, Receipt},
-    state::{self, Outcome},
+    state::{self, Outcome, StateError},
+    state_proof::{Base64, Proven, STATE_PROOF_VERSION, StateProof},
     transaction::TransactionBytes,
     types::{Hash, Height, Identity},
     vote::Certificate,
@@ -28,6 +29,12 @@ use super::{
 #[derive(Debug, Clone, Error)]
 #[error("the ledger cannot be read: {0}")]
 pub struct ReadError(pub String);
+
+impl From<StateError> for ReadError {
+    fn from(error: StateError) -> Self {
+        Self(error.to_string())
+    }
+}
 
 impl From<rocksdb::Error> for ReadError {
     fn from(error: rocksdb::Error) -> Self {
@@ -152,14 +159,25 @@ impl Reader {
 
     /// What is recorded of a voter at the head, the oldest first.
     pub fn evidence(&self, voter: &Identity) -> Result<Vec<Recorded>, ReadError> {
-        let recorded = state::recorded(&*self.database, self.head().state_version, voter);
-        recorded.map_err(|error| ReadError(error.to_string()))
+        Ok(state::recorded(&*self.database, self.head().state_version, voter)?)
     }
 
-    /// A value of the state at the head and its ICS-23 proof, protobuf-encoded, against the head's
-    /// `state_root`; a proof of absence where there is no value.
-    pub fn state_proof(&self, key: &[u8]) -> Result<(Option<Vec<u8>>, Vec<u8>), ReadError> {
-        state::prove(&*self.database, self.head().state_version, key).map_err(|error| ReadError(error.to_string()))
+    /// An entry of the state that the head's header certifies: the one after the block before it, whose
+    /// height comes with it.
+    pub fn entry(&self, key: &str) -> Result<(Height, Option<Vec<u8>>), ReadError> {
+        let head = self.head();
+        let value = state::value(&*self.database, head.certified_version, key.as_bytes())?;
+        Ok((head.height.previous().unwrap_or(Height::GENESIS), value))
+    }
+
+    /// The proof of what [`Self::entry`] gives; `None` before the first block, which has the first header.
+    pub fn state_proof(&self, key: &str) -> Result<Option<StateProof>, ReadError> {
+        let head = self.head();
+        let Some(header) = self.certified_header(head.height)? else { return Ok(None) };
+        let (value, proof) = state::prove(&*self.database, head.certified_version, key.as_bytes())?;
+        let proven = Proven { key: key.to_owned(), value: value.map(Base64), proof: Base64(proof) };
+        proven.check_bounds().map_err(|error| ReadError(format!("the proof of {key}: {error}")))?;
+        Ok(Some(StateProof { minidlt_state_proof: STATE_PROOF_VERSION, network: self.network(), proven, header }))
     }
 
     /// Copies the ledger as of now into `directory`, which must not exist yet. A node can be

@@ -20,8 +20,8 @@ use minidlt_protocol::{
 use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, Options};
 use serde::{Serialize, de::DeserializeOwned};
 
-/// The version of this layout; a ledger of a newer one is not touched.
-pub const SCHEMA: u32 = 1;
+/// The version of this layout; a ledger of another one is not touched.
+pub const SCHEMA: u32 = 2;
 
 /// A column family. RocksDB always has `default`, so that is put to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -57,6 +57,7 @@ impl Writer {
         let transactions = block.transactions.iter().map(|transaction| &***transaction);
         let execution = state::execute(&*self.database, &head, transactions)?;
         let mut batch = self.database.batch();
+        let certified_version = head.state_version;
         let (state_version, state_root) = self.put_execution(&mut batch, &head, &execution)?;
         let head = Head {
             height: block.header.height,
@@ -65,6 +66,7 @@ impl Writer {
             results_root: execution.results_root,
             state_root,
             state_version,
+            certified_version,
             transactions: block.transactions.len(),
         };
         self.put_block(&mut batch, block, execution);

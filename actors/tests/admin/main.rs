@@ -10,6 +10,7 @@ mod node;
 #[path = "../shared/random.rs"]
 mod random;
 mod refusals;
+mod registry;
 #[path = "../shared/seed.rs"]
 mod seed;
 mod sequences;

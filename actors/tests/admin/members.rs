@@ -109,7 +109,7 @@ async fn members_see_the_node_the_registry_and_the_blocks() {
         ("users", "users", 3),
         ("nodes", "nodes", 4),
         ("organisations", "organisations", 2),
-        ("policies", "policies", 0),
+        ("policies", "policies", 1),
     ] {
         let answer = node.get(TRADER, &format!("/v1/{path}")).await.json();
         assert_eq!(answer[list].as_array().map(Vec::len), Some(count), "{answer}");

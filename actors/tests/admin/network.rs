@@ -17,9 +17,10 @@ use minidlt_protocol::{
     crypto::SecretKey,
     evidence::Recorded,
     genesis::{Genesis, Timeouts},
-    receipt::Receipt,
-    registry::{Node, NodeRole, Organisation, Role, User},
-    state::Outcome,
+    receipt::{CertifiedHeader, Receipt},
+    registry::{Node, NodeRole, Organisation, Policy, Role, User},
+    state::{Entry, Outcome, StateError, StateReader, Table, genesis_head, prove, value},
+    state_proof::{Base64, Proven, STATE_PROOF_VERSION, StateProof},
     transaction::{Body, Content, Effect, Operation, SignedTransaction, Transaction, TransactionBytes, id_of, open},
     types::{Hash, Height, Identity, Round, Timestamp},
     vote::{Certificate, ConsensusMode, Phase, SignedVote, Vote},
@@ -149,7 +150,10 @@ impl Network {
             organisations: authorities.iter().map(organisation).collect(),
             nodes,
             users,
-            policies: BTreeMap::new(),
+            policies: BTreeMap::from([(
+                "orderers".parse().unwrap(),
+                Policy::Leaf { organisation: "Org01".parse().unwrap(), role: Role::Admin },
+            )]),
         };
         genesis.check().unwrap();
         Self { genesis, authorities }
@@ -187,25 +191,21 @@ impl Network {
     }
 }
 
-/// A chain in memory. Its blocks are linked; its roots and certificates are empty.
+/// A chain in memory. Its blocks are linked, and have the state's root, which they do not change; their
+/// other roots and certificates are empty.
 pub struct Chain {
     network: Hash,
+    state: GenesisState,
     blocks: Mutex<Vec<Block>>,
     heads: watch::Sender<Head>,
 }
 
 impl Chain {
     pub fn new(genesis: &Genesis) -> Arc<Self> {
-        let head = Head {
-            height: Height::GENESIS,
-            hash: genesis.id(),
-            created: genesis.created,
-            results_root: Hash::ZERO,
-            state_root: Hash::ZERO,
-            state_version: 0,
-            transactions: 0,
-        };
-        Arc::new(Self { network: genesis.id(), blocks: Mutex::default(), heads: watch::Sender::new(head) })
+        let (head, update) = genesis_head(genesis).unwrap();
+        let state = update.entries.into_iter().map(|(table, key, value)| ((table, key), value)).collect();
+        let heads = watch::Sender::new(head);
+        Arc::new(Self { network: genesis.id(), state: GenesisState(state), blocks: Mutex::default(), heads })
     }
 
     /// Commits one block.
@@ -219,7 +219,7 @@ impl Chain {
             proposer: identity(ME),
             transactions_root: Hash::ZERO,
             results_root: Hash::ZERO,
-            state_root: Hash::ZERO,
+            state_root: head.state_root,
         };
         head = Head {
             height: header.height,
@@ -296,5 +296,36 @@ impl Ledger for Chain {
             _ => None,
         });
         Ok(recorded.collect())
+    }
+
+    fn entry(&self, key: &str) -> Result<(Height, Option<Vec<u8>>), ReadError> {
+        let height = self.head().height.previous().unwrap_or(Height::GENESIS);
+        Ok((height, value(&self.state, 0, key.as_bytes()).unwrap()))
+    }
+
+    fn state_proof(&self, key: &str) -> Result<Option<StateProof>, ReadError> {
+        let Some(Block { header, .. }) = self.block(self.head().height)? else { return Ok(None) };
+        let certificate = self.certificate(header.height)?.unwrap();
+        let (value, proof) = prove(&self.state, 0, key.as_bytes()).unwrap();
+        Ok(Some(StateProof {
+            minidlt_state_proof: STATE_PROOF_VERSION,
+            network: self.network,
+            proven: Proven { key: key.to_owned(), value: value.map(Base64), proof: Base64(proof) },
+            header: CertifiedHeader { hash: header.hash(&self.network), header, certificate },
+        }))
+    }
+}
+
+/// The state that genesis makes.
+struct GenesisState(BTreeMap<(Table, Vec<u8>), Vec<u8>>);
+
+impl StateReader for GenesisState {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        Ok(self.0.get(&(table, key.to_vec())).cloned())
+    }
+
+    fn floor(&self, table: Table, key: &[u8]) -> Result<Option<Entry>, StateError> {
+        let below = self.0.range((table, Vec::new())..=(table, key.to_vec())).next_back();
+        Ok(below.map(|((_, key), value)| (key.clone(), value.clone())))
     }
 }

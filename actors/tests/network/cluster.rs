@@ -215,6 +215,7 @@ fn head(height: u64) -> Head {
         results_root: Hash::ZERO,
         state_root: Hash::ZERO,
         state_version: 0,
+        certified_version: 0,
         transactions: 0,
     }
 }

@@ -8,6 +8,7 @@ use minidlt_protocol::{
     evidence::{Evidence, Kind, Recorded},
     receipt::Receipt,
     state::Outcome,
+    state_proof::Base64,
     transaction::{SignedTransaction, open},
     types::{Height, Round},
     vote::SignedVote,
@@ -36,16 +37,25 @@ fn it_is_recorded_proven_and_verified_and_again_it_is_failed() {
     let changed = (reader.head().state_version, reader.head().state_root);
     assert_eq!(changed.0, 1);
     assert_ne!(changed.1, at_genesis.1);
+    let (key, genesis) = ("evidence/node3@Org01", network.genesis.clone());
+    let proven = || {
+        let proof = reader.state_proof(key).unwrap().unwrap();
+        let height = proof.verify(&genesis).unwrap();
+        assert_eq!(reader.entry(key).unwrap(), (height, proof.proven.value.clone().map(|Base64(value)| value)));
+        (height, proof.proven.value)
+    };
+    assert_eq!(proven(), (Height::new(1), None), "its own header is of the state before it");
 
     writer.commit(&network.decide(&reader.head(), vec![again])).unwrap();
     let outcome = reader.locate(&again_id).unwrap().unwrap().outcome;
     assert_eq!(outcome, Outcome::Failed { reason: format!("transaction {id} has recorded it") });
     assert_eq!((reader.head().state_version, reader.head().state_root), changed, "a failed one writes nothing");
 
+    assert_eq!(proven(), (Height::new(2), Some(Base64(codec::encode(&expected)))), "the next header is of it");
+
     // The state's new root is in the next header, and a later start reads the same.
     network.grow(&mut writer, &reader, 2, 1);
-    let (value, _) = reader.state_proof(b"evidence/node3@Org01").unwrap();
-    assert_eq!(value, Some(codec::encode(&expected)));
+    assert_eq!(proven(), (Height::new(4), Some(Base64(codec::encode(&expected)))));
     for id in [id, again_id] {
         let text = reader.receipt(&id).unwrap().unwrap().to_text();
         let proven = Receipt::from_text(&text).unwrap().verify(&network.genesis).unwrap();

@@ -11,8 +11,10 @@ use std::{
 use minidlt_actors::store::{CommitError, OpenError, open};
 use minidlt_protocol::{
     block::DecidedBlock,
+    codec,
     receipt::Receipt,
     state::genesis_head,
+    state_proof::{Base64, StateProof},
     types::{Hash, Height, Timestamp},
 };
 use tempfile::tempdir;
@@ -123,14 +125,23 @@ fn a_receipt_cannot_be_moved_within_its_block() {
 
 #[test]
 fn state_proofs_are_made_for_what_is_there_and_what_is_not() {
-    let (dir, network) = (tempdir().unwrap(), Network::new());
-    let (_writer, reader) = network.open(dir.path()).unwrap();
-    let (value, proof) = reader.state_proof(b"node/node0@Org01").unwrap();
-    assert_eq!(value.unwrap(), minidlt_protocol::codec::encode(&network.genesis.nodes[0]));
-    assert!(!proof.is_empty());
-    let (value, proof) = reader.state_proof(b"node/node9@Org01").unwrap();
-    assert_eq!(value, None);
-    assert!(!proof.is_empty());
+    let (dir, mut network) = (tempdir().unwrap(), Network::new());
+    let (mut writer, reader) = network.open(dir.path()).unwrap();
+    let (there, absent) = ("node/node0@Org01", "node/node9@Org01");
+    let expected = Some(codec::encode(&network.genesis.nodes[0]));
+    assert_eq!(reader.entry(there).unwrap(), (Height::GENESIS, expected.clone()));
+    assert_eq!(reader.entry(absent).unwrap(), (Height::GENESIS, None));
+    assert_eq!(reader.state_proof(there).unwrap(), None, "no header certifies genesis");
+    for height in 1..=3 {
+        network.grow(&mut writer, &reader, 1, 1);
+        for (key, expected) in [(there, &expected), (absent, &None)] {
+            let text = reader.state_proof(key).unwrap().unwrap().to_text();
+            let proof = StateProof::from_text(&text).unwrap();
+            assert_eq!(proof.verify(&network.genesis), Ok(Height::new(height - 1)));
+            assert_eq!(proof.proven.value.map(|Base64(value)| value), *expected);
+            assert_eq!(reader.entry(key).unwrap(), (Height::new(height - 1), expected.clone()));
+        }
+    }
 }
 
 #[test]

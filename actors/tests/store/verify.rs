@@ -172,6 +172,7 @@ fn forged_entries_that_hold_together_are_noticed() {
     };
     for (key, value) in [
         ("head", codec::encode(&Head { state_root: Hash::ZERO, ..head.clone() })),
+        ("head", codec::encode(&Head { certified_version: 7, ..head.clone() })),
         ("network", codec::encode(&Hash::ZERO)),
         ("node", codec::encode(&"stranger@Org01".parse::<Identity>().unwrap())),
     ] {
@@ -352,7 +353,7 @@ fn verifying_offline_changes_no_file_and_asks_for_a_stopped_node() {
 }
 
 #[test]
-fn a_newer_schema_is_not_touched() {
+fn a_newer_or_older_schema_is_not_touched() {
     let (dir, network) = (tempdir().unwrap(), Network::new());
     drop(network.open(dir.path()).unwrap());
     let sealed = |version: u32| {
@@ -360,13 +361,19 @@ fn a_newer_schema_is_not_touched() {
         [&bytes[..], merkle::leaf_hash(&bytes).as_bytes()].concat()
     };
     let raw = || DB::open_cf(&Options::default(), dir.path(), FAMILIES).unwrap();
-    raw().put("schema", sealed(2)).unwrap();
+    raw().put("schema", sealed(3)).unwrap();
     assert!(matches!(network.open(dir.path()), Err(OpenError::NewerSchema { .. })));
     raw().put("schema", sealed(1)).unwrap();
+    let older = network.open(dir.path()).map(drop).unwrap_err();
+    assert!(matches!(older, OpenError::OlderSchema { found: 1, .. }));
+    assert!(older.to_string().contains("written by an older version of this program (schema 1; "), "{older}");
+    let verified = verify_directory(dir.path(), &network.genesis).map(drop).unwrap_err();
+    assert!(matches!(verified, VerifyError::Open(OpenError::OlderSchema { .. })));
+    raw().put("schema", sealed(2)).unwrap();
     drop(network.open(dir.path()).unwrap());
     raw().delete("schema").unwrap();
     assert!(matches!(network.open(dir.path()), Err(OpenError::Damaged { .. })));
-    raw().put("schema", sealed(1)).unwrap();
+    raw().put("schema", sealed(2)).unwrap();
     raw().create_cf("of-the-future", &Options::default()).unwrap();
     assert!(matches!(network.open(dir.path()), Err(OpenError::NewerSchema { .. })));
 }

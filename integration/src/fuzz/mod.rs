@@ -14,6 +14,7 @@
 //! | `transaction` | an encoded transaction; a body, signed by a user | a verified one is what its author would have signed; its id is of its body |
 //! | `block` | a block; a certified block, its roots and certificate made good | a block has one encoding; what is taken follows the head, within its bounds |
 //! | `receipt` | a receipt's text; one with its headers certified anew | a receipt has one spelling; one that holds names a transaction its author signed |
+//! | `state_proof` | a state proof's text; one with its header certified anew; an ICS-23 proof alone | a state proof has one spelling; what is proven of a state is what was written to it |
 //! | `genesis` | a genesis file | one that passes its check has voters, a state and an id, and comes back as it went |
 //! | `settings` | a network file, a node's, a user's | what is wrong is told in one line |
 //! | `json` | the body of a request to prepare a transaction | what is kept is what any parser reads, and comes back as it went |
@@ -35,6 +36,7 @@ mod network;
 mod receipt;
 mod seeds;
 mod settings;
+mod state_proof;
 mod transaction;
 
 pub use mutate::mutate;
@@ -48,12 +50,13 @@ pub struct Target {
     pub seeds: fn() -> Vec<Vec<u8>>,
 }
 
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target { name: "codec", run: codec::run, seeds: seeds::codec },
     Target { name: "message", run: message::run, seeds: seeds::message },
     Target { name: "transaction", run: transaction::run, seeds: seeds::transaction },
     Target { name: "block", run: block::run, seeds: seeds::block },
     Target { name: "receipt", run: receipt::run, seeds: seeds::receipt },
+    Target { name: "state_proof", run: state_proof::run, seeds: seeds::state_proof },
     Target { name: "genesis", run: genesis::run, seeds: seeds::genesis },
     Target { name: "settings", run: settings::run, seeds: seeds::settings },
     Target { name: "json", run: json::run, seeds: seeds::json },

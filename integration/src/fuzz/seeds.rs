@@ -60,6 +60,12 @@ pub fn receipt() -> Vec<Vec<u8>> {
     [moded(0, [&receipt]), moded(1, [&receipt])].concat()
 }
 
+pub fn state_proof() -> Vec<Vec<u8>> {
+    let texts = vectors().into_iter().filter(|(name, _)| name.starts_with("state proof of "));
+    let texts: Vec<String> = texts.map(|(_, text)| text).collect();
+    [moded(0, &texts), moded(1, &texts), moded(2, named("proof of "))].concat()
+}
+
 pub fn genesis() -> Vec<Vec<u8>> {
     let Network { genesis, .. } = &*NETWORK;
     let mut small = genesis.clone();

@@ -10,7 +10,10 @@ use awc::{
     },
 };
 use minidlt_config::user::is_node_url;
-use minidlt_protocol::types::{Hash, Height};
+use minidlt_protocol::{
+    state_proof::EntryKey,
+    types::{Hash, Height},
+};
 use openssl::{error::ErrorStack, ssl::SslConnector};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -130,6 +133,13 @@ impl NodeClient {
         let request = self.http()?.get(self.address(&format!("/v1/transactions/{id}/receipt")));
         let body = self.answer(request, Vec::new()).await?;
         String::from_utf8(body).map_err(|_| self.unexpected("a receipt that is not UTF-8 text"))
+    }
+
+    /// The state proof's own text, byte for byte.
+    pub async fn state_proof(&self, key: &EntryKey) -> Result<String, ClientError> {
+        let path = format!("/v1/{}/{}?proof=true", key.collection(), key.name());
+        let body = self.answer(self.http()?.get(self.address(&path)), Vec::new()).await?;
+        String::from_utf8(body).map_err(|_| self.unexpected("a state proof that is not UTF-8 text"))
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {

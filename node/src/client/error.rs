@@ -3,7 +3,7 @@
 use std::{fmt, io, path::PathBuf, time::Duration};
 
 use minidlt_config::ConfigError;
-use minidlt_protocol::{receipt::ReceiptError, types::Hash};
+use minidlt_protocol::{receipt::ReceiptError, state_proof::StateProofError, types::Hash};
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -39,6 +39,8 @@ pub enum ClientError {
     Unexpected { url: String, what: String },
     #[error("{url} gave a receipt of {id} that proves nothing: {reason}; it is not kept; give another --node")]
     BadReceipt { url: String, id: Hash, reason: Box<ReceiptError> },
+    #[error("{url} gave a state proof of {key} that proves nothing: {reason}; it is not kept; give another --node")]
+    BadStateProof { url: String, key: String, reason: Box<StateProofError> },
     #[error("no transaction {id} on this ledger; is it the right --node and id? ({refusal})")]
     NoTransaction { id: Hash, refusal: Box<ClientError> },
     #[error("{url} belongs to network {theirs}, the user's directory to {ours}; give another --node or --as")]

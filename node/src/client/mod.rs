@@ -8,6 +8,7 @@
 //! | [`events`] | the stream of committed blocks, resumed after every break |
 //! | [`records`] | CSV, JSON and JSON lines into records, without loss |
 //! | [`receipts`] | fetched, and kept if they verify |
+//! | [`state_proofs`] | likewise |
 //! | [`hiding`] | fields replaced by salted hashes before they leave the machine |
 //! | [`submission`] | records in, committed transactions out |
 //!
@@ -24,6 +25,7 @@ pub mod progress;
 pub mod receipts;
 pub mod records;
 pub mod run;
+pub mod state_proofs;
 pub mod submission;
 pub mod time;
 pub mod tls;

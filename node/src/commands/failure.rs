@@ -113,6 +113,7 @@ impl From<ClientError> for Failure {
             | ClientError::Refused { .. }
             | ClientError::Unexpected { .. }
             | ClientError::BadReceipt { .. }
+            | ClientError::BadStateProof { .. }
             | ClientError::NoTransaction { .. }
             | ClientError::OtherNetwork { .. }
             | ClientError::NoneAnswers { .. } => Self::failed(error),

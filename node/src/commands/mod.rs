@@ -11,6 +11,7 @@ mod init;
 mod keygen;
 mod receipt;
 mod start;
+mod state_proof;
 mod status;
 mod submit;
 mod verify;
@@ -48,6 +49,7 @@ commands! {
     Watch(watch::Watch),
     Compare(compare::Compare),
     Receipt(receipt::ReceiptCommand),
+    StateProof(state_proof::StateProofCommand),
     Verify(verify::Verify),
     VerifyReceipt(verify_receipt::VerifyReceipt),
     Bench(bench::Bench),

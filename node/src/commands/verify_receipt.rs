@@ -1,4 +1,4 @@
-//! `minidlt verify-receipt`: receipts against the genesis file alone, offline.
+//! `minidlt verify-receipt`: receipts and state proofs against the genesis file alone, offline.
 
 use std::{
     fmt,
@@ -8,19 +8,21 @@ use std::{
 
 use minidlt_config::load_genesis;
 use minidlt_protocol::{
+    codec,
     genesis::Genesis,
     receipt::{MAX_RECEIPT_BYTES, Receipt},
     state::Outcome,
+    state_proof::{MAX_STATE_PROOF_BYTES, MAX_VALUE_BYTES, StateProof},
 };
 use thiserror::Error;
 
 use super::Failure;
 use crate::client::{ClientError, files::read_text, time::rfc3339};
 
-/// Check receipts offline against the genesis file; exits 1 if any is bad, else 2 if any cannot be read
+/// Check receipts and state proofs offline against the genesis file; exits 1 if any is bad, else 2 if any cannot be read
 #[derive(Debug, clap::Args)]
 pub struct VerifyReceipt {
-    /// The receipts
+    /// The receipts and state proofs
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// The genesis file of the network they should be from
@@ -32,7 +34,7 @@ pub struct VerifyReceipt {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Flaw {
     Bad(String),
-    /// Nothing is known of the receipt, if there is one.
+    /// Nothing is known of the proof, if there is one.
     Unreadable(String),
 }
 
@@ -46,7 +48,7 @@ impl fmt::Display for Flaw {
 }
 
 #[derive(Debug, Default, Error)]
-#[error("{bad} of {all} receipts are bad{}", also_unreadable(*unreadable))]
+#[error("{bad} of {all} proofs are bad{}", also_unreadable(*unreadable))]
 struct Bad {
     bad: usize,
     unreadable: usize,
@@ -58,7 +60,7 @@ fn also_unreadable(count: usize) -> String {
 }
 
 #[derive(Debug, Error)]
-#[error("{unreadable} of {all} receipts cannot be read")]
+#[error("{unreadable} of {all} proofs cannot be read")]
 struct Unreadable {
     unreadable: usize,
     all: usize,
@@ -102,15 +104,29 @@ impl Bad {
     }
 }
 
-/// What a good receipt proves, or the file and what is bad about it.
+/// Largest file read.
+const MAX_BYTES: usize =
+    if MAX_RECEIPT_BYTES > MAX_STATE_PROOF_BYTES { MAX_RECEIPT_BYTES } else { MAX_STATE_PROOF_BYTES };
+
+/// What a good file proves, or the file and what is bad about it.
 fn verify(file: &Path, genesis: &Genesis) -> Result<String, Flaw> {
-    let text = read_text(file, MAX_RECEIPT_BYTES).map_err(|error| match error {
+    let text = read_text(file, MAX_BYTES).map_err(|error| match error {
         ClientError::Unreadable { .. } => Flaw::Unreadable(error.to_string()),
         _ => Flaw::Bad(error.to_string()),
     })?;
-    let bad = |error: &dyn fmt::Display| Flaw::Bad(format!("{}: {error}", file.display()));
-    let receipt = Receipt::from_text(&text).map_err(|error| bad(&error))?;
-    let transaction = receipt.verify(genesis).map_err(|error| bad(&error))?;
+    let proven = if is_state_proof(&text) { state_proof(&text, genesis) } else { receipt(&text, genesis) };
+    proven.map_err(|what| Flaw::Bad(format!("{}: {what}", file.display())))
+}
+
+/// By the field that names the format, whatever else is wrong with it. Within a receipt's texts the
+/// quotation marks would have backslashes.
+fn is_state_proof(text: &str) -> bool {
+    text.contains("\"minidlt_state_proof\":")
+}
+
+fn receipt(text: &str, genesis: &Genesis) -> Result<String, String> {
+    let receipt = Receipt::from_text(text).map_err(|error| error.to_string())?;
+    let transaction = receipt.verify(genesis).map_err(|error| error.to_string())?;
     let result = match &receipt.result {
         Outcome::Ok => "ok".to_owned(),
         Outcome::Failed { reason } => format!("failed ({reason})"),
@@ -121,6 +137,22 @@ fn verify(file: &Path, genesis: &Genesis) -> Result<String, Flaw> {
         "transaction {id} of {} in block {height} of {} at {time}, result {result}",
         transaction.author, genesis.network
     ))
+}
+
+/// The time is that of the next block, whose header has the state's root: until then nothing had changed.
+fn state_proof(text: &str, genesis: &Genesis) -> Result<String, String> {
+    let proof = StateProof::from_text(text).map_err(|error| error.to_string())?;
+    let height = proof.verify(genesis).map_err(|error| error.to_string())?;
+    let key = &proof.proven.key;
+    let stands = match &proof.proven.value {
+        Some(value) => {
+            let value = codec::to_readable(&value.0, MAX_VALUE_BYTES);
+            format!("{key} is {}", value.map_err(|error| format!("proven.value: {error}"))?)
+        }
+        None => format!("there is no {key}"),
+    };
+    let time = rfc3339(proof.header.header.created);
+    Ok(format!("{stands} as of block {height} of {} at {time}", genesis.network))
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use minidlt_protocol::{
     receipt::{CertifiedHeader, Inclusion, RECEIPT_VERSION, Receipt},
     registry::{Node, NodeRole, Organisation, Policy, Registry, Role, User},
     state::{self, Entry, Execution, StateError, StateReader, StateUpdate, Table},
+    state_proof::{Base64, Proven, STATE_PROOF_VERSION, StateProof},
     transaction::{Body, Content, Endorsement, Operation, SignedTransaction, Transaction, TransactionBytes},
     types::{Hash, Height, Identity, Name, Round, Timestamp},
     vote::{Certificate, CommitSignature, ConsensusMode, Phase, Proposal, SignedProposal, SignedVote, Vote, Voters},
@@ -244,6 +245,24 @@ impl Network {
     }
 }
 
+impl Network {
+    /// The proof of a key of the state in the header of the last of these blocks.
+    pub fn state_proof(&self, chain: &[CertifiedBlock], key: &str) -> StateProof {
+        let (last, before) = chain.split_last().expect("a block");
+        let mut ledger = self.ledger();
+        before.iter().for_each(|certified| drop(ledger.take(self, certified)));
+        let (value, proof) =
+            state::prove(&ledger.state, ledger.head.state_version, key.as_bytes()).expect("it can be read");
+        let CertifiedBlock { block, certificate } = last;
+        StateProof {
+            minidlt_state_proof: STATE_PROOF_VERSION,
+            network: self.id,
+            proven: Proven { key: key.to_owned(), value: value.map(Base64), proof: Base64(proof) },
+            header: CertifiedHeader::new(&self.id, block.header.clone(), certificate.clone(), &self.voters),
+        }
+    }
+}
+
 /// A node's ledger, in memory.
 pub struct Ledger {
     pub head: Head,
@@ -260,6 +279,7 @@ impl Ledger {
     pub fn execute(&mut self, decided: &DecidedBlock) -> Execution {
         let transactions = decided.transactions.iter().map(|shared| &***shared);
         let execution = state::execute(&self.state, &self.head, transactions).expect("it can be read");
+        self.head.certified_version = self.head.state_version;
         if !execution.writes.is_empty() {
             let version = self.head.state_version + 1;
             let update = state::update(&self.state, version, &execution.writes).expect("it can be written");

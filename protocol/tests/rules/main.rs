@@ -10,4 +10,5 @@ mod mempool;
 mod messages;
 mod receipts;
 mod state;
+mod state_proofs;
 mod transactions;

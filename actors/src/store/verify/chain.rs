@@ -89,6 +89,7 @@ impl<'a> Chain<'a> {
             hash,
             created: block.header.created,
             results_root: execution.results_root,
+            certified_version: self.head.state_version,
             transactions: transactions.len(),
             ..self.head.clone()
         };

@@ -1,7 +1,10 @@
 //! Against a made-up network of four nodes.
 
 use super::*;
-use crate::client::receipts::fixture::{genesis, name, receipt};
+use crate::client::{
+    receipts::fixture::{genesis, name, receipt},
+    state_proofs::tests::pinned,
+};
 
 fn verify_text(text: &str, genesis: &Genesis) -> Result<String, String> {
     let dir = tempfile::tempdir().unwrap();
@@ -48,9 +51,9 @@ fn a_file_that_cannot_be_read_is_no_bad_receipt() {
     assert!(flaw.to_string().starts_with("unreadable: nowhere.json: cannot be read"), "{flaw}");
     let mut found = Bad { all: 3, ..Bad::default() };
     found.count(&flaw);
-    assert_eq!(found.verdict().unwrap_err().to_string(), "1 of 3 receipts cannot be read");
+    assert_eq!(found.verdict().unwrap_err().to_string(), "1 of 3 proofs cannot be read");
     let found = Bad { bad: 1, unreadable: 1, all: 3 };
-    assert_eq!(found.verdict().unwrap_err().to_string(), "1 of 3 receipts are bad, 1 cannot be read");
+    assert_eq!(found.verdict().unwrap_err().to_string(), "1 of 3 proofs are bad, 1 cannot be read");
 }
 
 #[test]
@@ -64,4 +67,29 @@ fn no_changed_digit_goes_unnoticed() {
         let changed = String::from_utf8(changed).unwrap();
         assert!(verify_text(&changed, &genesis).is_err(), "byte {at}");
     }
+}
+
+#[test]
+fn a_good_state_proof_says_what_is_there_or_that_there_is_nothing() {
+    let (genesis, [presence, absence]) = pinned();
+    let said = verify_text(&presence, &genesis).unwrap();
+    assert!(said.starts_with("policy/orderers is {\"at_least\":3,\"of\":[{\"organisation\":\"Org01\""), "{said}");
+    assert!(said.ends_with("} as of block 1 of test at 2023-11-14T22:13:22.000Z"), "{said}");
+    let said = verify_text(&absence, &genesis);
+    assert_eq!(said, Ok("there is no user/nobody@Org01 as of block 1 of test at 2023-11-14T22:13:22.000Z".to_owned()));
+}
+
+#[test]
+fn a_bad_state_proof_is_named_with_what_is_bad() {
+    let (genesis, [presence, absence]) = pinned();
+    let bad = |text: &str| verify_text(text, &genesis).unwrap_err();
+    for text in [&presence, &absence] {
+        assert!(bad(&text.replacen("\"created\": 1", "\"created\": 2", 1)).contains("r.json: header.hash: "));
+        assert!(bad(&text[..text.len() / 2]).contains("r.json: not a state proof: "));
+        assert!(bad(&text.replace("  ", " ")).contains("edited or reformatted"));
+    }
+    assert!(bad(&absence.replacen("nobody", "trader", 1)).contains("r.json: proven.proof: "));
+    assert!(bad(&presence.replacen("policy/orderers", "policy/nothing", 1)).contains("r.json: proven.proof: "));
+    let other_network = Genesis { network: name("another"), ..genesis.clone() };
+    assert!(verify_text(&presence, &other_network).unwrap_err().contains("r.json: network: "));
 }

@@ -1,9 +1,11 @@
 //! Proof that holds only while nothing is changed: what `verify` says of a ledger in which a byte was
-//! flipped, and `verify-receipt` of a receipt that was edited, at random.
+//! flipped, and `verify-receipt` of a receipt or a state proof that was edited, at random.
+
+mod edits;
+mod state;
 
 use std::{
     fs,
-    ops::Range,
     path::{Path, PathBuf},
     process::{Command, Output},
     time::Duration,
@@ -11,6 +13,8 @@ use std::{
 
 use minidlt_integration::{Cluster, Mode, Random, binary, output_within, program, root, run};
 use serde_json::Value;
+
+use edits::edit;
 
 /// Flips where the ledger is, and in the files beside it that RocksDB keeps for people.
 const FLIPS: usize = 40;
@@ -127,94 +131,34 @@ fn an_edited_receipt_proves_nothing() {
     let all = files(&receipts);
     let (path, _) = random.choose(&all);
     let original = fs::read_to_string(path).expect("a receipt");
-    let value: Value = serde_json::from_str(&original).expect("JSON");
+    assert_edits_prove_nothing(&mut random, &cluster, &original, "ok: transaction ", EDITS);
+}
+
+/// `verify-receipt` of a file that is good, and of what becomes of it by so many edits, one at a time.
+fn assert_edits_prove_nothing(random: &mut Random, cluster: &Cluster, original: &str, proves: &str, edits: usize) {
+    let value: Value = serde_json::from_str(original).expect("JSON");
     let edited = cluster.directory.path().join("edited.json");
     let genesis = cluster.network().join("genesis.yaml");
     let verify = || {
         output_within(program(&[]).arg("verify-receipt").arg(&edited).arg("--genesis").arg(&genesis), CHECKED_WITHIN)
     };
-    fs::write(&edited, &original).expect("written");
-    let (out, _) = said(&verify(), "the receipt as it is");
-    assert!(out.starts_with("ok: transaction "), "{out}");
+    fs::write(&edited, original).expect("written");
+    let (out, _) = said(&verify(), "the file as it is");
+    assert!(out.starts_with(proves), "{out}");
 
     let mut same = 0;
-    for _ in 0..EDITS {
-        let (what, bytes) = edit(&mut random, &original);
+    for _ in 0..edits {
+        let (what, bytes) = edit(random, original);
         fs::write(&edited, &bytes).expect("written");
         let output = verify();
         let (out, errors) = said(&output, &what);
         if output.status.success() {
             let read = serde_json::from_slice::<Value>(&bytes).ok();
-            assert_eq!(read.as_ref(), Some(&value), "{what}: only what reads as the receipt is one");
+            assert_eq!(read.as_ref(), Some(&value), "{what}: only what reads as the file is one");
             same += 1;
         } else {
             assert!(out.starts_with("bad: ") && out.lines().count() == 1, "{what}: it says what is bad: {out}{errors}");
         }
     }
-    println!("{} of {EDITS} edits refused, {same} read as before", EDITS - same);
-}
-
-/// The receipt with one thing changed, and what.
-fn edit(random: &mut Random, original: &str) -> (String, Vec<u8>) {
-    loop {
-        let mut lines: Vec<String> = original.lines().map(str::to_owned).collect();
-        let (one, other) = (random.below(lines.len()), random.below(lines.len()));
-        let (what, bytes) = match random.below(6) {
-            0 => flip(random, original),
-            1 => digit(random, original),
-            2 => swap(&mut lines, one, other),
-            3 => (format!("line {one} dropped: {}", lines.remove(one)), joined(&lines)),
-            4 => {
-                lines.insert(other, lines[one].clone());
-                (format!("line {one} repeated at {other}"), joined(&lines))
-            }
-            _ => {
-                let length = random.below(original.len());
-                (format!("cut to {length} bytes"), original.as_bytes()[..length].to_vec())
-            }
-        };
-        if bytes != original.as_bytes() {
-            return (what, bytes);
-        }
-    }
-}
-
-fn joined(lines: &[String]) -> Vec<u8> {
-    (lines.join("\n") + "\n").into_bytes()
-}
-
-fn flip(random: &mut Random, original: &str) -> (String, Vec<u8>) {
-    let mut bytes = original.as_bytes().to_vec();
-    let at = random.below(bytes.len());
-    bytes[at] ^= 1_u8 << random.below(8);
-    (format!("byte {at} is {:#04x} for {:#04x}", bytes[at], original.as_bytes()[at]), bytes)
-}
-
-/// Another digit for one, so that hashes, signatures and numbers stay well-formed.
-fn digit(random: &mut Random, original: &str) -> (String, Vec<u8>) {
-    let mut bytes = original.as_bytes().to_vec();
-    let digits: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at].is_ascii_digit()).collect();
-    let at = *random.choose(&digits);
-    bytes[at] = *random.choose(b"0123456789");
-    (format!("digit {at} is {} for {}", char::from(bytes[at]), char::from(original.as_bytes()[at])), bytes)
-}
-
-/// Swaps the values in two lines, where both have one, and keeps the spelling.
-fn swap(lines: &mut [String], one: usize, other: usize) -> (String, Vec<u8>) {
-    if let (Some(of_one), Some(of_other)) = (value(&lines[one]), value(&lines[other])) {
-        let values = (lines[one][of_one.clone()].to_owned(), lines[other][of_other.clone()].to_owned());
-        lines[one].replace_range(of_one, &values.1);
-        if one != other {
-            lines[other].replace_range(of_other, &values.0);
-        }
-    }
-    (format!("values of lines {one} and {other} swapped"), joined(lines))
-}
-
-/// Where a line of indented JSON has a value, other than one that spans lines.
-fn value(line: &str) -> Option<Range<usize>> {
-    let start = line.find("\": ").map_or(line.len() - line.trim_start().len(), |key| key + 3);
-    let end = line.trim_end_matches(',').len();
-    let value = line.get(start..end)?;
-    (!value.is_empty() && !value.contains(['{', '}', '[', ']'])).then_some(start..end)
+    println!("{} of {edits} edits refused, {same} read as before", edits - same);
 }

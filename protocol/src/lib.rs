@@ -13,6 +13,7 @@ pub mod evidence;
 pub mod genesis;
 pub mod governance;
 pub mod limits;
+pub mod lineage;
 pub mod mempool;
 pub mod merkle;
 pub mod message;

@@ -15,12 +15,18 @@ use thiserror::Error;
 
 use crate::{
     block::Header,
+    codec::{self, clip},
+    crypto::PublicKey,
     genesis::Genesis,
+    limits::MAX_BULK_TRANSACTION_BYTES,
+    lineage::{self, LineageError, VoterChange},
     merkle,
+    registry::{EntryKey, Node, User},
     spelling::{self, SpellingError},
     state::{Outcome, ResultLeaf},
+    state_proof::{Proven, ProvenError},
     transaction::{Refusal, Transaction, TransactionBytes},
-    types::{Hash, Height},
+    types::{Hash, Height, Identity},
     vote::{Certificate, CertificateError, Voters},
 };
 
@@ -68,8 +74,13 @@ pub struct Receipt {
     pub network: Hash,
     pub id: Hash,
     pub height: Height,
+    /// The changes of voters up to the block after, the first first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub voter_changes: Vec<VoterChange>,
     /// The encoded transaction, in base64.
     pub transaction: String,
+    /// Who signed it, as they stood before its block: the author, then the endorsers.
+    pub signers: Vec<Proven>,
     pub inclusion: Inclusion,
     pub block: CertifiedHeader,
     pub result: Outcome,
@@ -100,6 +111,14 @@ pub enum ReceiptError {
     ResultInclusion,
     #[error("{which}.{what}: {found}, expected {expected}")]
     Header { which: &'static str, what: &'static str, found: String, expected: String },
+    #[error(transparent)]
+    Lineage(#[from] LineageError),
+    #[error("signers: {found} of them, the transaction is signed by {expected}")]
+    Signers { found: usize, expected: usize },
+    #[error("signers[{at}].{reason}")]
+    Signer { at: usize, reason: ProvenError },
+    #[error("signers[{at}]: {found} is no entry of {expected} in good standing")]
+    NotTheSigner { at: usize, found: String, expected: Identity },
     #[error("{which}.certificate: {reason}")]
     Certificate { which: &'static str, reason: CertificateError },
 }
@@ -138,11 +157,12 @@ impl Receipt {
 
     /// Checks all of it against the genesis file, and gives the transaction.
     pub fn verify(&self, genesis: &Genesis) -> Result<Transaction, ReceiptError> {
-        let (network, registry) = (genesis.id(), genesis.registry());
+        let network = genesis.id();
         same("minidlt_receipt", &self.minidlt_receipt, &RECEIPT_VERSION)?;
         same("network", &self.network, &network)?;
+        let lineage = lineage::follow(genesis, &self.voter_changes, self.next.header.height)?;
         for (which, header) in [("block", &self.block), ("next", &self.next)] {
-            header.verify(which, &network, registry.voters_at(header.header.height))?;
+            header.verify(which, &network, lineage.at(header.header.height))?;
         }
         same("height", &self.height, &self.block.header.height)?;
         same("next.header.height", &self.next.header.height, &self.height.next())?;
@@ -154,7 +174,8 @@ impl Receipt {
             return Err(ReceiptError::Inclusion);
         }
         transaction.check_time(self.block.header.created).map_err(ReceiptError::Transaction)?;
-        let transaction = transaction.verify(&registry).map_err(ReceiptError::Transaction)?.into_inner();
+        let keys = self.signers_keys(&transaction)?;
+        transaction.verify_signatures(&keys).map_err(ReceiptError::Transaction)?;
 
         let Inclusion { position, count, .. } = self.result_inclusion;
         let result = ResultLeaf { transaction: self.id, position, count, outcome: self.result.clone() };
@@ -166,12 +187,46 @@ impl Receipt {
         Ok(transaction)
     }
 
+    /// The keys of who signed it, as the state that its block was checked against has them.
+    fn signers_keys(&self, transaction: &Transaction) -> Result<Vec<PublicKey>, ReceiptError> {
+        let expected = 1 + transaction.endorsements.len();
+        if self.signers.len() != expected {
+            return Err(ReceiptError::Signers { found: self.signers.len(), expected });
+        }
+        let endorsers = transaction.endorsements.iter().map(|endorsement| &endorsement.endorser);
+        let signers = [&transaction.author].into_iter().chain(endorsers).zip(&self.signers).enumerate();
+        let key = |(at, (expected, proven)): (usize, (&Identity, &Proven))| {
+            proven
+                .verify(&self.block.header.state_root)
+                .map_err(|reason| ReceiptError::Signer { at, reason })?;
+            let found = clip(&proven.key);
+            key_of(expected, proven).ok_or(ReceiptError::NotTheSigner { at, found, expected: expected.clone() })
+        };
+        signers.map(key).collect()
+    }
+
     fn transaction(&self, network: &Hash) -> Result<Transaction, ReceiptError> {
         use base64::{Engine as _, engine::general_purpose::STANDARD};
         let bytes = STANDARD
             .decode(&self.transaction)
             .map_err(|error| ReceiptError::Malformed(format!("transaction: {error}")))?;
         Transaction::parse(TransactionBytes::from(bytes), network).map_err(ReceiptError::Transaction)
+    }
+}
+
+/// The key of this very member, in the entry that is proven.
+fn key_of(signer: &Identity, proven: &Proven) -> Option<PublicKey> {
+    let value = &proven.value.as_ref()?.0;
+    match proven.key.parse().ok()? {
+        EntryKey::User(user) if user == *signer => {
+            let user: User = codec::decode_canonical(value, MAX_BULK_TRANSACTION_BYTES).ok()?;
+            user.standing.is_active().then_some(user.public_key)
+        }
+        EntryKey::Node(node) if node == *signer => {
+            let node: Node = codec::decode_canonical(value, MAX_BULK_TRANSACTION_BYTES).ok()?;
+            node.standing.is_active().then_some(node.public_key)
+        }
+        _ => None,
     }
 }
 

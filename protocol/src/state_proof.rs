@@ -9,8 +9,6 @@
 //! stood after block h - 1. The proof within is what any ICS-23 verifier reads, with the specification
 //! `jmt::ics23_spec()`; the file around it has one spelling, as a receipt's has.
 
-use std::{fmt, str::FromStr};
-
 use ics23::{CommitmentProof, HostFunctionsManager, commitment_proof::Proof};
 use jmt::ics23_spec;
 use prost::Message as _;
@@ -23,8 +21,8 @@ use crate::{
     limits::MAX_BULK_TRANSACTION_BYTES,
     receipt::{CertifiedHeader, ReceiptError, same},
     spelling::{self, SpellingError},
-    types::{Hash, Height, Identity, Name},
-    vote::Voters,
+    lineage::{self, LineageError, VoterChange},
+    types::{Hash, Height},
 };
 
 /// Most bytes of a proven key; the longest names make 143.
@@ -147,6 +145,9 @@ pub struct StateProof {
     /// The format's version.
     pub minidlt_state_proof: u32,
     pub network: Hash,
+    /// The changes of voters up to the header, the first first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub voter_changes: Vec<VoterChange>,
     pub proven: Proven,
     /// The block whose header carries the state's root: the one after the block that left it so.
     pub header: CertifiedHeader,
@@ -162,6 +163,8 @@ pub enum StateProofError {
     /// What a receipt has too: version, network, header and certificate.
     #[error(transparent)]
     Frame(#[from] ReceiptError),
+    #[error(transparent)]
+    Lineage(#[from] LineageError),
     #[error("header.header.height: 0, before which there was no state")]
     BeforeGenesis,
 }
@@ -182,95 +185,10 @@ impl StateProof {
         let network = genesis.id();
         same("minidlt_state_proof", &self.minidlt_state_proof, &STATE_PROOF_VERSION)?;
         same("network", &self.network, &network)?;
-        self.header.verify("header", &network, &self.voters(genesis))?;
+        let height = self.header.header.height;
+        let lineage = lineage::follow(genesis, &self.voter_changes, height)?;
+        self.header.verify("header", &network, lineage.at(height))?;
         self.proven.verify(&self.header.header.state_root)?;
-        self.header.header.height.previous().ok_or(StateProofError::BeforeGenesis)
-    }
-
-    /// Who decided on its header. Where voters change, this is where the chain of their changes, from
-    /// genesis to the header's height, is to be followed.
-    fn voters(&self, genesis: &Genesis) -> Voters {
-        genesis.registry().voters()
-    }
-}
-
-/// An entry that can be asked for by name, written as the state's key is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum EntryKey {
-    User(Identity),
-    Node(Identity),
-    Organisation(Name),
-    Policy(Name),
-}
-
-impl EntryKey {
-    /// The name of all entries of its kind.
-    pub fn collection(&self) -> &'static str {
-        match self {
-            Self::User(_) => "users",
-            Self::Node(_) => "nodes",
-            Self::Organisation(_) => "organisations",
-            Self::Policy(_) => "policies",
-        }
-    }
-
-    /// Its name among those of its kind.
-    pub fn name(&self) -> String {
-        match self {
-            Self::User(identity) | Self::Node(identity) => identity.to_string(),
-            Self::Organisation(name) | Self::Policy(name) => name.to_string(),
-        }
-    }
-}
-
-impl fmt::Display for EntryKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::User(identity) => write!(f, "user/{identity}"),
-            Self::Node(identity) => write!(f, "node/{identity}"),
-            Self::Organisation(name) => write!(f, "organisation/{name}"),
-            Self::Policy(name) => write!(f, "policy/{name}"),
-        }
-    }
-}
-
-/// Text that should have named an entry.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{0:?} names no entry; write user/NAME@ORGANISATION, node/NAME@ORGANISATION, organisation/NAME or policy/NAME")]
-pub struct InvalidEntryKey(String);
-
-impl FromStr for EntryKey {
-    type Err = InvalidEntryKey;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let key = match text.split_once('/') {
-            Some(("user", name)) => name.parse().ok().map(Self::User),
-            Some(("node", name)) => name.parse().ok().map(Self::Node),
-            Some(("organisation", name)) => name.parse().ok().map(Self::Organisation),
-            Some(("policy", name)) => name.parse().ok().map(Self::Policy),
-            _ => None,
-        };
-        key.ok_or_else(|| InvalidEntryKey(clip(text)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_entrys_key_is_written_as_it_is_read() {
-        let keys = ["user/trader@Org01", "node/node0@Org01", "organisation/Org01", "policy/orderers"];
-        let names = ["trader@Org01", "node0@Org01", "Org01", "orderers"];
-        for ((text, name), collection) in
-            keys.into_iter().zip(names).zip(["users", "nodes", "organisations", "policies"])
-        {
-            let key: EntryKey = text.parse().unwrap();
-            assert_eq!((key.to_string().as_str(), key.name().as_str(), key.collection()), (text, name, collection));
-        }
-        for bad in ["", "user", "user/", "user/x", "users/x@y", "policy/a/b", "organisation/a@b", "evidence/x@y", "/x"]
-        {
-            assert!(bad.parse::<EntryKey>().is_err(), "{bad}");
-        }
+        height.previous().ok_or(StateProofError::BeforeGenesis)
     }
 }

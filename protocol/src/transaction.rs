@@ -30,7 +30,7 @@ use crate::{
         MAX_TRANSACTION_BYTES,
     },
     merkle,
-    registry::{Registry, Role},
+    registry::{EntryKey, Registry, Role},
     types::{Hash, Identity, Timestamp},
     verified::Verified,
 };
@@ -370,13 +370,30 @@ impl Transaction {
     /// Checks all signatures; the one way to a `Verified<Transaction>`.
     pub fn verify(mut self, registry: &Registry) -> Result<Verified<Self>, Refusal> {
         self.keys = self.signers_keys(registry)?;
-        self.keys[0].verify(&self.id, &self.signature).map_err(Refusal::BadSignature)?;
+        self.verify_signatures(&self.keys)?;
         self.verify_effect(registry)?;
-        for (Endorsement { endorser, signature }, key) in self.endorsements.iter().zip(&self.keys[1..]) {
-            let bad = |reason: CryptoError| bad_endorsement(endorser, &reason.to_string());
-            key.verify(&self.id, signature).map_err(bad)?;
-        }
         Ok(Verified::vouch(self))
+    }
+
+    /// Checks the signatures of the author and of the endorsers, whose keys these are in that order.
+    pub fn verify_signatures(&self, keys: &[PublicKey]) -> Result<(), Refusal> {
+        let (author, endorsers) = keys.split_first().ok_or_else(|| Refusal::UnknownAuthor(self.author.clone()))?;
+        author.verify(&self.id, &self.signature).map_err(Refusal::BadSignature)?;
+        for (at, Endorsement { endorser, signature }) in self.endorsements.iter().enumerate() {
+            let key = endorsers.get(at).ok_or_else(|| bad_endorsement(endorser, "its key is not known"))?;
+            key.verify(&self.id, signature).map_err(|reason| bad_endorsement(endorser, &reason.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// Where the registry has the entries of who signed it, in the order of their signatures.
+    pub fn signers_entries(&self, registry: &Registry) -> Vec<EntryKey> {
+        let signers = [&self.author].into_iter().chain(self.endorsements.iter().map(|one| &one.endorser));
+        let entry = |signer: &Identity| match registry.nodes.contains_key(signer) {
+            true => EntryKey::Node(signer.clone()),
+            false => EntryKey::User(signer.clone()),
+        };
+        signers.map(entry).collect()
     }
 
     /// The keys of who signed it, the author's first: so never none.

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use actix::Message;
-use minidlt_protocol::block::{DecidedBlock, Head};
+use minidlt_protocol::{
+    block::{DecidedBlock, Head},
+    registry::Registry,
+};
 
 /// Executes and commits a decided block: one synced write. A store that cannot write stops the
 /// process, so an answer means it is on disk.
@@ -22,4 +25,6 @@ pub struct Flush;
 pub struct Committed {
     pub head: Head,
     pub block: Arc<DecidedBlock>,
+    /// After the block.
+    pub registry: Arc<Registry>,
 }

@@ -6,7 +6,6 @@ use minidlt_protocol::{
     genesis::Genesis,
     state::{StateError, StateReader, Table},
     types::{Hash, Identity},
-    vote::Voters,
 };
 use rocksdb::{ColumnFamily, DB, DBPinnableSlice, Direction, IteratorMode, WriteBatch};
 
@@ -19,7 +18,6 @@ pub struct Database {
     pub genesis: Arc<Genesis>,
     pub network: Hash,
     pub node: Identity,
-    pub voters: Voters,
     /// Held for its lock, which tells other processes that the ledger is in use.
     pub _lock: File,
 }
@@ -53,5 +51,10 @@ impl StateReader for Database {
         let first = self.db.iterator_cf(handle(&self.db, Family::State(table)), mode).next().transpose();
         let first = first.map_err(|error| StateError(error.to_string()))?;
         Ok(first.map(|(key, value)| (key.into_vec(), value.into_vec())))
+    }
+
+    fn keys(&self) -> Result<Vec<Vec<u8>>, StateError> {
+        let all = self.db.iterator_cf(handle(&self.db, Family::State(Table::Keys)), IteratorMode::Start);
+        all.map(|row| Ok(row.map_err(|error| StateError(error.to_string()))?.1.into_vec())).collect()
     }
 }

@@ -14,6 +14,7 @@
 //! without its ledger could only break promises.
 
 mod database;
+mod history;
 mod manifest;
 mod mark;
 mod open;
@@ -27,6 +28,7 @@ mod writer;
 use actix::{Actor, Context, Handler, MessageResult};
 
 pub use self::{
+    history::Changed,
     open::{OpenError, Settings, open},
     schema::MAX_OPEN_FILES,
     writer::{CommitError, Writer},
@@ -68,7 +70,7 @@ impl Handler<Commit> for Store {
 
     fn handle(&mut self, Commit(block): Commit, _: &mut Self::Context) -> Self::Result {
         match self.writer.commit(&block) {
-            Ok(head) => MessageResult(Committed { head, block }),
+            Ok(head) => MessageResult(Committed { head, block, registry: self.writer.registry() }),
             Err(error) => fatal::stop(format_args!("block {} cannot be committed: {error}", block.header.height)),
         }
     }

@@ -11,7 +11,7 @@ use std::{
 use minidlt_protocol::{
     block::Head,
     genesis::Genesis,
-    state::{StateError, genesis_head},
+    state::{self, StateError, genesis_head},
     types::{Hash, Height, Identity},
 };
 use rocksdb::{DB, ErrorKind};
@@ -88,15 +88,19 @@ pub fn open(settings: Settings) -> Result<(Writer, Reader), OpenError> {
     let mark = mark.map_or_else(|| make_mark(&directory), Ok)?;
     let db = DB::open_cf_descriptors(&schema::database_options(), &directory, schema::families())
         .map_err(|error| refused(&directory, &error))?;
-    let (network, voters) = (genesis.id(), genesis.registry().voters());
-    let database = Database { db, mark, genesis, network, node, voters, _lock: lock };
+    let (network, mode) = (genesis.id(), genesis.consensus);
+    let database = Database { db, mark, genesis, network, node, _lock: lock };
     let head = match stored_schema(&directory, &database.db)? {
         Some(()) => stored_head(&directory, &database)?,
         None => make_genesis(&directory, &database)?,
     };
-    let (sender, receiver) = watch::channel(head);
+    let registry = state::registry(&database, head.state_version, mode);
+    let registry =
+        registry.map_err(|error| OpenError::Damaged { path: directory.clone(), reason: error.to_string() })?;
+    let (tips, tip) = watch::channel(Arc::new(registry));
+    let (heads, head) = watch::channel(head);
     let database = Arc::new(database);
-    Ok((Writer::new(database.clone(), sender), Reader::new(database, receiver)))
+    Ok((Writer::new(database.clone(), heads, tips), Reader::new(database, head, tip)))
 }
 
 /// Opens a ledger that no node is using, for reading alone; not a byte of it is changed.

@@ -9,8 +9,9 @@ use minidlt_protocol::{
     block::{Block, CertifiedBlock, Head},
     evidence::Recorded,
     receipt::{CertifiedHeader, Receipt},
+    registry::Registry,
     state::{self, Outcome, StateError},
-    state_proof::{Base64, Proven, STATE_PROOF_VERSION, StateProof},
+    state_proof::{STATE_PROOF_VERSION, StateProof},
     transaction::TransactionBytes,
     types::{Hash, Height, Identity},
     vote::Certificate,
@@ -56,12 +57,17 @@ pub struct Located {
 pub struct Reader {
     pub(super) database: Arc<Database>,
     heads: watch::Receiver<Head>,
+    registries: watch::Receiver<Arc<Registry>>,
     receipts: Arc<Receipts>,
 }
 
 impl Reader {
-    pub(super) fn new(database: Arc<Database>, heads: watch::Receiver<Head>) -> Self {
-        Self { database, heads, receipts: Arc::default() }
+    pub(super) fn new(
+        database: Arc<Database>,
+        heads: watch::Receiver<Head>,
+        registries: watch::Receiver<Arc<Registry>>,
+    ) -> Self {
+        Self { database, heads, registries, receipts: Arc::default() }
     }
 
     pub fn network(&self) -> Hash {
@@ -71,6 +77,16 @@ impl Reader {
     /// The head; kept in memory, free to ask.
     pub fn head(&self) -> Head {
         self.heads.borrow().clone()
+    }
+
+    /// Who is enrolled, as of the head or a later block; kept in memory, free to ask.
+    pub fn registry(&self) -> Arc<Registry> {
+        self.registries.borrow().clone()
+    }
+
+    /// Changes with each commit that changes who is enrolled, just before the head does.
+    pub fn registries(&self) -> watch::Receiver<Arc<Registry>> {
+        self.registries.clone()
     }
 
     /// Changes with each commit, after it is on disk.
@@ -124,7 +140,8 @@ impl Reader {
     /// A block's header with just the signatures that decide it; none for genesis.
     pub fn certified_header(&self, height: Height) -> Result<Option<CertifiedHeader>, ReadError> {
         let Some(CertifiedBlock { block, certificate }) = self.certified_block(height)? else { return Ok(None) };
-        Ok(Some(CertifiedHeader::new(&self.database.network, block.header, certificate, &self.database.voters)))
+        let voters = self.voters_at(height)?.voters;
+        Ok(Some(CertifiedHeader::new(&self.database.network, block.header, certificate, &voters)))
     }
 
     /// The blocks from `from` on: at most `max`, and no more once their transactions and
@@ -174,10 +191,9 @@ impl Reader {
     pub fn state_proof(&self, key: &str) -> Result<Option<StateProof>, ReadError> {
         let head = self.head();
         let Some(header) = self.certified_header(head.height)? else { return Ok(None) };
-        let (value, proof) = state::prove(&*self.database, head.certified_version, key.as_bytes())?;
-        let proven = Proven { key: key.to_owned(), value: value.map(Base64), proof: Base64(proof) };
-        proven.check_bounds().map_err(|error| ReadError(format!("the proof of {key}: {error}")))?;
-        Ok(Some(StateProof { minidlt_state_proof: STATE_PROOF_VERSION, network: self.network(), proven, header }))
+        let proven = self.proven(key, head.certified_version)?;
+        let (network, voter_changes) = (self.network(), self.voter_changes(head.height)?);
+        Ok(Some(StateProof { minidlt_state_proof: STATE_PROOF_VERSION, network, voter_changes, proven, header }))
     }
 
     /// Copies the ledger as of now into `directory`, which must not exist yet. A node can be

@@ -10,7 +10,10 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use minidlt_protocol::{
     block::Block,
     receipt::{CertifiedHeader, Inclusion, RECEIPT_VERSION, Receipt},
+    lineage::VoterChange,
     state::ResultLeaf,
+    state_proof::Proven,
+    transaction::Transaction,
     types::{Hash, Height},
 };
 
@@ -25,6 +28,10 @@ struct Prepared {
     block: Block,
     leaves: Vec<Hash>,
     results: Vec<Hash>,
+    transactions: Vec<Transaction>,
+    /// The state's version that the block was checked against, and who was enrolled.
+    version: u64,
+    voter_changes: Vec<VoterChange>,
     certified: CertifiedHeader,
     next: CertifiedHeader,
 }
@@ -43,7 +50,9 @@ impl Receipts {
             network: reader.network(),
             id: *id,
             height,
+            voter_changes: prepared.voter_changes.clone(),
             transaction: STANDARD.encode(transaction.as_slice()),
+            signers: signers(reader, &prepared, position)?,
             inclusion: Inclusion::of(&prepared.leaves, position).ok_or_else(misplaced)?,
             block: prepared.certified.clone(),
             result: outcome,
@@ -70,7 +79,7 @@ fn prepare(reader: &Reader, height: Height) -> Result<Option<Prepared>, ReadErro
     let Some(next) = reader.certified_block(height.next())? else { return Ok(None) };
     let certified = reader.certified_block(height)?;
     let certified = certified.ok_or_else(|| ReadError(format!("block {height} is missing")))?;
-    let (network, voters) = (reader.network(), &reader.database.voters);
+    let network = reader.network();
     let block = certified.block;
     let parsed = block.parse(&network).map_err(|error| ReadError(format!("block {height}: {error}")))?;
     let count = parsed.len() as u64;
@@ -84,8 +93,29 @@ fn prepare(reader: &Reader, height: Height) -> Result<Option<Prepared>, ReadErro
         height,
         leaves: block.leaves(),
         results: results.collect::<Result<_, ReadError>>()?,
-        certified: CertifiedHeader::new(&network, block.header.clone(), certified.certificate, voters),
-        next: CertifiedHeader::new(&network, next.block.header, next.certificate, voters),
+        certified: CertifiedHeader::new(
+            &network,
+            block.header.clone(),
+            certified.certificate,
+            &reader.voters_at(height)?.voters,
+        ),
+        next: CertifiedHeader::new(
+            &network,
+            next.block.header,
+            next.certificate,
+            &reader.voters_at(height.next())?.voters,
+        ),
+        transactions: parsed,
+        version: reader.database.version_at(height.previous().unwrap_or_default())?,
+        voter_changes: reader.voter_changes(height.next())?,
         block,
     }))
+}
+
+/// Who signed a transaction, as the state before its block has them.
+fn signers(reader: &Reader, prepared: &Prepared, position: usize) -> Result<Vec<Proven>, ReadError> {
+    let Some(transaction) = prepared.transactions.get(position) else { return Ok(vec![]) };
+    // What a member is, user or node, it is for ever.
+    let entries = transaction.signers_entries(&reader.registry());
+    entries.iter().map(|key| reader.proven(&key.to_string(), prepared.version)).collect()
 }

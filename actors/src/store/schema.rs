@@ -8,6 +8,8 @@
 //! | `transactions` | transaction's id | [`Place`]: where it is and what came of it |
 //! | `hashes` | block's hash | height |
 //! | `state-nodes`, `-values`, `-keys` | as of `protocol::state::Table` | the state's tree |
+//! | `versions` | height | sealed: the state's version after this block, which changed it |
+//! | `history` | an entry's key in the state, a zero byte, height, place in the block (8 bytes each) | sealed: nothing |
 
 use minidlt_protocol::{
     codec::{self, CodecError},
@@ -24,7 +26,7 @@ use serde::{Serialize, de::DeserializeOwned};
 pub const SCHEMA: u32 = 2;
 
 /// A column family. RocksDB always has `default`, so that is put to use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
     Meta,
     Blocks,
@@ -32,10 +34,14 @@ pub enum Family {
     Transactions,
     Hashes,
     State(Table),
+    /// Which blocks changed the state.
+    Versions,
+    /// Which transactions changed which entry of the registry.
+    History,
 }
 
 impl Family {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Meta,
         Self::Blocks,
         Self::Certificates,
@@ -44,6 +50,8 @@ impl Family {
         Self::State(Table::Nodes),
         Self::State(Table::Values),
         Self::State(Table::Keys),
+        Self::Versions,
+        Self::History,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -56,6 +64,8 @@ impl Family {
             Self::State(Table::Nodes) => "state-nodes",
             Self::State(Table::Values) => "state-values",
             Self::State(Table::Keys) => "state-keys",
+            Self::Versions => "versions",
+            Self::History => "history",
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use minidlt_protocol::{
     block::{BlockError, DecidedBlock, Head},
     codec, merkle,
+    registry::Registry,
     state::{self, Execution, StateError, StateUpdate},
     types::{Hash, Height},
 };
@@ -14,6 +15,7 @@ use tokio::sync::watch;
 
 use super::{
     database::{Database, handle},
+    history,
     schema::{Family, Place, decode_place, height_key, meta, seal},
 };
 
@@ -21,6 +23,7 @@ use super::{
 pub struct Writer {
     database: Arc<Database>,
     heads: watch::Sender<Head>,
+    registries: watch::Sender<Arc<Registry>>,
 }
 
 /// Why a decided block was not committed. Consensus and Sync check all but `Write` before, so any
@@ -44,8 +47,17 @@ pub enum CommitError {
 }
 
 impl Writer {
-    pub(super) fn new(database: Arc<Database>, heads: watch::Sender<Head>) -> Self {
-        Self { database, heads }
+    pub(super) fn new(
+        database: Arc<Database>,
+        heads: watch::Sender<Head>,
+        registries: watch::Sender<Arc<Registry>>,
+    ) -> Self {
+        Self { database, heads, registries }
+    }
+
+    /// Who is enrolled, as of the head.
+    pub fn registry(&self) -> Arc<Registry> {
+        self.registries.borrow().clone()
     }
 
     /// Executes and writes a block. When this returns it is on disk, and readers see it whole;
@@ -55,10 +67,12 @@ impl Writer {
         self.check_new(block)?;
         let head = self.heads.borrow().clone();
         let transactions = block.transactions.iter().map(|transaction| &***transaction);
-        let execution = state::execute(&*self.database, &head, transactions)?;
+        let (before, created) = (self.registry(), block.header.created);
+        let execution = state::execute(&*self.database, &before, &head, created, transactions)?;
         let mut batch = self.database.batch();
         let certified_version = head.state_version;
         let (state_version, state_root) = self.put_execution(&mut batch, &head, &execution)?;
+        let registry = execution.registry.clone();
         let head = Head {
             height: block.header.height,
             hash: block.hash,
@@ -72,6 +86,10 @@ impl Writer {
         self.put_block(&mut batch, block, execution);
         batch.put_cf(handle(&self.database.db, Family::Meta), meta::HEAD, seal(&head));
         self.database.db.write_opt(batch, &synced()).map_err(write_error)?;
+        // Who sees the new head sees who is enrolled then.
+        if !Arc::ptr_eq(&registry, &before) {
+            self.registries.send_replace(registry);
+        }
         self.heads.send_replace(head.clone());
         Ok(head)
     }
@@ -96,7 +114,8 @@ impl Writer {
         if computed != claimed {
             return Err(CommitError::TransactionsRoot { computed, claimed });
         }
-        Ok(block.header.check_follows(&self.heads.borrow(), &self.database.voters)?)
+        let voters = self.registry().voters_at(block.header.height).clone();
+        Ok(block.header.check_follows(&self.heads.borrow(), &voters)?)
     }
 
     /// An id is committed at most once, ever.
@@ -130,6 +149,9 @@ impl Writer {
         let version = head.state_version + 1;
         let update = state::update(&*self.database, version, &execution.writes)?;
         put_state(&self.database.db, batch, &update);
+        for (family, key, value) in history::entries(head.height.next(), execution, version) {
+            batch.put_cf(handle(&self.database.db, family), key, value);
+        }
         Ok((version, update.root))
     }
 

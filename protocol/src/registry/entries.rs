@@ -9,7 +9,9 @@
 //! | `policy/orderers` | [`PolicyEntry`] |
 //! | `voters/00000000000000000042` | who votes from height 42 on: a list of [`VoterEntry`] |
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use thiserror::Error;
 
 use super::{Node, Organisation, PolicyEntry, Registry, SignerRole, User, VoterEntry, VoterSet, VoterSets};
 use crate::{
@@ -51,15 +53,47 @@ impl EntryKey {
 
     /// What a key of the state is of; `None` where it is nothing of the registry.
     pub fn of_bytes(key: &[u8]) -> Option<Self> {
-        let (kind, name) = std::str::from_utf8(key).ok()?.split_once('/')?;
-        match kind {
-            "organisation" => name.parse().ok().map(Self::Organisation),
-            "node" => name.parse().ok().map(Self::Node),
-            "user" => name.parse().ok().map(Self::User),
-            "policy" => name.parse().ok().map(Self::Policy),
-            "voters" => name.parse().ok().map(|from| Self::Voters(Height::new(from))),
-            _ => None,
+        std::str::from_utf8(key).ok()?.parse().ok()
+    }
+
+    /// The name of all entries of its kind.
+    pub fn collection(&self) -> &'static str {
+        match self {
+            Self::User(_) => "users",
+            Self::Node(_) => "nodes",
+            Self::Organisation(_) => "organisations",
+            Self::Policy(_) => "policies",
+            Self::Voters(_) => "voters",
         }
+    }
+
+    /// Its name among those of its kind.
+    pub fn name(&self) -> String {
+        self.to_string().split_once('/').map_or_else(String::new, |(_, name)| name.to_owned())
+    }
+}
+
+/// Text that should have named an entry.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "{0:?} names no entry; write user/NAME@ORGANISATION, node/NAME@ORGANISATION, organisation/NAME, policy/NAME or \
+     voters/HEIGHT, the height with 20 digits"
+)]
+pub struct InvalidEntryKey(String);
+
+impl FromStr for EntryKey {
+    type Err = InvalidEntryKey;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let key = match text.split_once('/') {
+            Some(("user", name)) => name.parse().ok().map(Self::User),
+            Some(("node", name)) => name.parse().ok().map(Self::Node),
+            Some(("organisation", name)) => name.parse().ok().map(Self::Organisation),
+            Some(("policy", name)) => name.parse().ok().map(Self::Policy),
+            Some(("voters", from)) if from.len() == 20 => from.parse().ok().map(Height::new).map(Self::Voters),
+            _ => None,
+        };
+        key.ok_or_else(|| InvalidEntryKey(codec::clip(text)))
     }
 }
 
@@ -235,4 +269,25 @@ impl Registry {
 
 fn decode<T: serde::de::DeserializeOwned + serde::Serialize>(value: &[u8]) -> Result<T, CodecError> {
     codec::decode_canonical(value, MAX_BULK_TRANSACTION_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entrys_key_is_written_as_it_is_read() {
+        let keys = ["user/trader@Org01", "node/node0@Org01", "organisation/Org01", "policy/orderers"];
+        let names = ["trader@Org01", "node0@Org01", "Org01", "orderers"];
+        for ((text, name), collection) in
+            keys.into_iter().zip(names).zip(["users", "nodes", "organisations", "policies"])
+        {
+            let key: EntryKey = text.parse().unwrap();
+            assert_eq!((key.to_string().as_str(), key.name().as_str(), key.collection()), (text, name, collection));
+        }
+        for bad in ["", "user", "user/", "user/x", "users/x@y", "policy/a/b", "organisation/a@b", "evidence/x@y", "voters/1", "/x"]
+        {
+            assert!(bad.parse::<EntryKey>().is_err(), "{bad}");
+        }
+    }
 }

@@ -15,7 +15,7 @@ use std::{
 };
 
 pub use self::{
-    entries::{Entry, EntryKey},
+    entries::{Entry, EntryKey, InvalidEntryKey},
     members::{FormerKey, Node, NodeRole, Organisation, Role, Standing, User},
     policy::{Case, Explanation, Policy, PolicyError, SignerRole, UnknownRole},
     voters::{IN_FORCE_AFTER, REMEMBERED, VoterEntry, VoterSet, VoterSets},

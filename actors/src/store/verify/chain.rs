@@ -1,5 +1,7 @@
 //! The walk from genesis to the head.
 
+use std::sync::Arc;
+
 use minidlt_protocol::{
     block::{Block, Head},
     codec,
@@ -8,11 +10,14 @@ use minidlt_protocol::{
     state::{self, Execution, genesis_head},
     transaction::Transaction,
     types::{Hash, Height},
-    vote::{Certificate, Voters},
+    vote::Certificate,
 };
 
 use super::{
-    super::schema::{Family, Place, decode_certificate, height_key},
+    super::{
+        history,
+        schema::{Family, Place, decode_certificate, height_key},
+    },
     FirstBad, Summary, bad,
     rows::Rows,
     signatures::Signatures,
@@ -22,8 +27,7 @@ use super::{
 pub struct Chain<'a> {
     rows: &'a Rows<'a>,
     network: Hash,
-    registry: Registry,
-    voters: Voters,
+    registry: Arc<Registry>,
     head: Head,
     state: Recomputed,
     transactions: u64,
@@ -34,15 +38,13 @@ impl<'a> Chain<'a> {
         let (head, update) = genesis_head(genesis).map_err(|error| bad(Height::GENESIS, error))?;
         let mut state = Recomputed::default();
         state.write(Height::GENESIS, update);
-        let registry = genesis.registry();
-        let voters = registry.voters();
-        Ok(Self { rows, network: genesis.id(), registry, voters, head, state, transactions: 0 })
+        let registry = Arc::new(genesis.registry());
+        Ok(Self { rows, network: genesis.id(), registry, head, state, transactions: 0 })
     }
 
     /// Checks all blocks up to `last`, which must be the last there is.
     pub fn walk(mut self, last: Height) -> Result<(Summary, Recomputed), FirstBad> {
-        let (registry, voters) = (self.registry.clone(), self.voters.clone());
-        let mut signatures = Signatures::new(self.network, &registry, &voters);
+        let mut signatures = Signatures::new(self.network);
         let walked = self.blocks(last, &mut signatures);
         // Signatures still waiting are of lower heights than what was found wrong.
         signatures.finish()?;
@@ -50,7 +52,7 @@ impl<'a> Chain<'a> {
         Ok((Summary { head: self.head, transactions: self.transactions }, self.state))
     }
 
-    fn blocks(&mut self, last: Height, signatures: &mut Signatures<'_>) -> Result<(), FirstBad> {
+    fn blocks(&mut self, last: Height, signatures: &mut Signatures) -> Result<(), FirstBad> {
         let mut blocks = self.rows.by_height(Family::Blocks);
         let mut certificates = self.rows.by_height(Family::Certificates);
         while self.head.height < last {
@@ -67,7 +69,7 @@ impl<'a> Chain<'a> {
         height: Height,
         block: &[u8],
         certificate: &[u8],
-        signatures: &mut Signatures<'_>,
+        signatures: &mut Signatures,
     ) -> Result<(), FirstBad> {
         let wrong_block = |error: &dyn std::fmt::Display| bad(height, format_args!("block: {error}"));
         let block = Block::decode(block).map_err(|error| wrong_block(&error))?;
@@ -75,12 +77,13 @@ impl<'a> Chain<'a> {
         let certificate =
             decode_certificate(certificate).map_err(|error| bad(height, format_args!("certificate: {error}")))?;
         check_certifies(&certificate, height, hash)?;
-        block.header.check_follows(&self.head, &self.voters).map_err(|error| wrong_block(&error))?;
+        block.header.check_follows(&self.head, self.registry.voters_at(height)).map_err(|error| wrong_block(&error))?;
         let transactions = block.parse(&self.network).map_err(|error| wrong_block(&error))?;
         let checked = block.header.check_transactions(transactions.iter(), &self.registry);
         checked.map_err(|error| wrong_block(&error))?;
 
-        let execution = state::execute(&self.state, &self.head, transactions.iter());
+        let created = block.header.created;
+        let execution = state::execute(&self.state, &self.registry, &self.head, created, transactions.iter());
         let execution = execution.map_err(|error| bad(height, error))?;
         self.check_indexed(height, hash, &transactions, &execution)?;
         self.transactions += transactions.len() as u64;
@@ -94,7 +97,8 @@ impl<'a> Chain<'a> {
             ..self.head.clone()
         };
         self.advance_state(&execution)?;
-        signatures.add(height, certificate, transactions)
+        let before = std::mem::replace(&mut self.registry, execution.registry);
+        signatures.add(&before, height, certificate, transactions)
     }
 
     fn check_indexed(
@@ -128,6 +132,7 @@ impl<'a> Chain<'a> {
         let update = state::update(&self.state, version, &execution.writes).map_err(|error| bad(height, error))?;
         (self.head.state_version, self.head.state_root) = (version, update.root);
         self.state.write(height, update);
+        self.state.write_beside(height, history::entries(height, execution, version));
         Ok(())
     }
 }

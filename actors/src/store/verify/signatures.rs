@@ -1,12 +1,12 @@
 //! The signatures, which take most of the time, checked in batches on two threads.
 
-use std::{panic, thread};
+use std::{panic, sync::Arc, thread};
 
 use minidlt_protocol::{
     registry::Registry,
     transaction::Transaction,
     types::{Hash, Height},
-    vote::{Certificate, Voters},
+    vote::Certificate,
 };
 
 use super::{FirstBad, bad};
@@ -21,30 +21,29 @@ enum Job {
 }
 
 /// What waits to be checked, in the order of the chain.
-pub struct Signatures<'a> {
+pub struct Signatures {
     network: Hash,
-    registry: &'a Registry,
-    voters: &'a Voters,
-    jobs: Vec<(Height, Job)>,
+    jobs: Vec<(Height, Arc<Registry>, Job)>,
     bytes: usize,
 }
 
-impl<'a> Signatures<'a> {
-    pub fn new(network: Hash, registry: &'a Registry, voters: &'a Voters) -> Self {
-        Self { network, registry, voters, jobs: Vec::new(), bytes: 0 }
+impl Signatures {
+    pub fn new(network: Hash) -> Self {
+        Self { network, jobs: Vec::new(), bytes: 0 }
     }
 
-    /// Takes a block's signatures; may check those of earlier blocks.
+    /// Takes a block's signatures; may check those of earlier blocks. `registry` is as of the block before.
     pub fn add(
         &mut self,
+        registry: &Arc<Registry>,
         height: Height,
         certificate: Certificate,
         transactions: Vec<Transaction>,
     ) -> Result<(), FirstBad> {
         self.bytes += transactions.iter().map(Transaction::size).sum::<usize>();
-        self.jobs.push((height, Job::Certificate(certificate)));
+        self.jobs.push((height, registry.clone(), Job::Certificate(certificate)));
         let authors = transactions.into_iter().enumerate();
-        self.jobs.extend(authors.map(|(position, transaction)| (height, Job::Author { position, transaction })));
+        self.jobs.extend(authors.map(|(position, transaction)| (height, registry.clone(), Job::Author { position, transaction })));
         if self.jobs.len() < BATCH_JOBS && self.bytes < BATCH_BYTES {
             return Ok(());
         }
@@ -64,13 +63,13 @@ impl<'a> Signatures<'a> {
         })
     }
 
-    fn check(&self, jobs: Vec<(Height, Job)>) -> Result<(), FirstBad> {
-        jobs.into_iter().try_for_each(|(height, job)| match job {
+    fn check(&self, jobs: Vec<(Height, Arc<Registry>, Job)>) -> Result<(), FirstBad> {
+        jobs.into_iter().try_for_each(|(height, registry, job)| match job {
             Job::Certificate(certificate) => certificate
-                .verify(&self.network, self.voters)
+                .verify(&self.network, registry.voters_at(height))
                 .map_err(|reason| bad(height, format_args!("certificate: {reason}"))),
             Job::Author { position, transaction } => transaction
-                .verify(self.registry)
+                .verify(&registry)
                 .map(|_| ())
                 .map_err(|reason| bad(height, format_args!("transaction {position}: {reason}"))),
         })

@@ -7,11 +7,7 @@ use std::{
     time::Duration,
 };
 
-use minidlt_integration::{
-    CBOR, Client, Cluster, Mode,
-    author::{Author, now},
-    binary, until,
-};
+use minidlt_integration::{Author, CBOR, Client, Cluster, Mode, binary, now, until};
 use serde_json::{Value, json};
 
 /// The shortest life that `submit` gives.

@@ -13,7 +13,7 @@ use minidlt_actors::{
     messages::{
         consensus::TakePart,
         evidence::Report,
-        mempool::{Assemble, Hold, Pick, Submit},
+        mempool::{Assemble, Ended, Hold, Pick, Submit},
         network::{FromPeer, Outgoing},
         store::{Commit, Committed},
     },
@@ -92,9 +92,9 @@ impl Handler<Commit> for Desk {
     }
 }
 
-impl Handler<Committed> for Desk {
+impl Handler<Ended> for Desk {
     type Result = ();
-    fn handle(&mut self, _: Committed, _: &mut Self::Context) {}
+    fn handle(&mut self, _: Ended, _: &mut Self::Context) {}
 }
 
 impl Handler<Outgoing> for Desk {

@@ -236,10 +236,10 @@ async fn one(state: &web::Data<State>, submitted: Submitted, time: Option<Durati
     }
     // Only who waited long enough can find it dumped already.
     if time.is_some()
-        && let Waiting::Dumped { expires, missing } =
+        && let Waiting::Dumped { expires, cause } =
             state.ask("the mempool", &state.api.mempool.find, FindPending(id)).await?
     {
-        return Ok(HttpResponse::Ok().json(transactions::dumped(&id, expires, &missing)));
+        return Ok(HttpResponse::Ok().json(transactions::dumped(&id, expires, &cause)));
     }
     let place = (header::LOCATION, format!("/v1/transactions/{id}"));
     Ok(HttpResponse::Accepted().insert_header(place).json(status(&id, &places)))

@@ -12,7 +12,7 @@ use super::{State, blocking, problem::Problem};
 use crate::{
     messages::{
         consensus::GetConsensusStatus,
-        mempool::{FindPending, Waiting},
+        mempool::{Cause, FindPending, Waiting},
     },
     store::reader::Located,
 };
@@ -27,9 +27,25 @@ pub fn committed(id: &Hash, Located { height, position, outcome }: &Located) -> 
 }
 
 /// A transaction that can no longer be committed, as every answer shows it.
-pub fn dumped(id: &Hash, expires: Timestamp, missing: &[Identity]) -> Value {
-    let detail = format!("no block created up to {expires} ms held it, so none ever will");
-    json!({ "id": id, "status": "dumped", "expires": expires, "missing": missing, "detail": detail })
+pub fn dumped(id: &Hash, expires: Timestamp, cause: &Cause) -> Value {
+    let nobody: &[Identity] = &[];
+    let (reason, missing, because) = match cause {
+        Cause::Missing(missing) => {
+            let names: Vec<String> = missing.iter().map(ToString::to_string).collect();
+            let because = format!("when it expired, the agreement waited for {}", names.join(", "));
+            ("acceptance-missing", &**missing, because)
+        }
+        Cause::NobodyMissing => {
+            let because = "nobody's acceptance was missing: its life was too short for what was waiting before it";
+            ("nobody-missing", nobody, because.to_owned())
+        }
+        Cause::NotSeen => {
+            let because = "this node took no part in the agreement of that time and cannot tell who was missing";
+            ("not-seen", nobody, because.to_owned())
+        }
+    };
+    let detail = format!("no block created up to {expires} ms held it, so none ever will; {because}");
+    json!({ "id": id, "status": "dumped", "expires": expires, "reason": reason, "missing": missing, "detail": detail })
 }
 
 pub async fn get(state: web::Data<State>, path: web::Path<String>) -> Result<HttpResponse, Problem> {
@@ -45,7 +61,7 @@ pub async fn get(state: web::Data<State>, path: web::Path<String>) -> Result<Htt
             let answer = json!({ "id": id, "status": "pending", "missing": missing, "transaction": transaction });
             Ok(HttpResponse::Ok().json(answer))
         }
-        Waiting::Dumped { expires, missing } => Ok(HttpResponse::Ok().json(dumped(&id, expires, &missing))),
+        Waiting::Dumped { expires, cause } => Ok(HttpResponse::Ok().json(dumped(&id, expires, &cause))),
         // It may have been committed between the two looks.
         Waiting::Unknown => match on_ledger(&state, id).await? {
             Some(answer) => Ok(HttpResponse::Ok().json(answer)),

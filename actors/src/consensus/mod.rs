@@ -25,6 +25,7 @@
 mod bodies;
 mod early;
 mod signing;
+mod watch;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -48,13 +49,14 @@ use self::{
     bodies::{Bodies, Body},
     early::Early,
     signing::{Log, LogRecord, SignerDesk},
+    watch::{PATIENCE, Watch},
 };
 use crate::{
     clock, fatal,
     messages::{
         consensus::{Behind, ConsensusStatus, Fetched, GetConsensusStatus, Halt, NotTaken, SayAgain, TakePart, Work},
         evidence::Report,
-        mempool::{Assemble, Hold, Pick},
+        mempool::{Assemble, Ended, Hold, Pick, Stall},
         network::{Class, FromPeer},
         signer::Stamp,
         store::{Commit, Committed},
@@ -71,7 +73,7 @@ pub struct Links {
     pub pick: Recipient<Pick>,
     pub assemble: Recipient<Assemble>,
     pub hold: Recipient<Hold>,
-    pub mempool: Recipient<Committed>,
+    pub mempool: Recipient<Ended>,
     pub store: Recipient<Commit>,
     pub reporter: Recipient<Report>,
     pub reader: Reader,
@@ -101,6 +103,11 @@ pub struct Consensus {
     committing: bool,
     seal: Option<SpawnHandle>,
     timers: BTreeMap<Timer, SpawnHandle>,
+    /// Whom the height under way waits for, and when that is looked at next.
+    watch: Option<Watch>,
+    look: Option<SpawnHandle>,
+    /// What the height that is being committed waited for.
+    stalls: Vec<Stall>,
     bodies: Bodies,
     early: Early,
     /// What the log held of the height that a crash interrupted: where the ledger is behind it, for the
@@ -146,6 +153,9 @@ impl Consensus {
             committing: false,
             seal: None,
             timers: BTreeMap::new(),
+            watch: None,
+            look: None,
+            stalls: Vec::new(),
             bodies: Bodies::default(),
             early: Early::default(),
             interrupted: Some(log),
@@ -190,6 +200,8 @@ impl Consensus {
         let log = std::mem::take(&mut self.log);
         match Core::start(settings, log, &mut self.signer) {
             Ok((core, outputs)) => {
+                self.watch = Some(Watch::start(core.round(), clock::now()));
+                self.look_later(ctx);
                 self.core = Some(core);
                 self.carry_out(outputs, ctx);
             }
@@ -246,6 +258,33 @@ impl Consensus {
         if let Some(core) = &self.core {
             self.metrics.round.set(i64::from(core.round().get()));
         }
+        self.watch_round(ctx);
+    }
+
+    /// A round that has ended without a decision is looked at a last time.
+    fn watch_round(&mut self, ctx: &mut Context<Self>) {
+        let (Some(core), Some(watch)) = (&self.core, &mut self.watch) else { return };
+        if core.round() != watch.round() {
+            let now = clock::now();
+            watch.look(core.missing(watch.round()), now);
+            watch.enter(core.round(), now);
+            self.look_later(ctx);
+        }
+    }
+
+    fn look_later(&mut self, ctx: &mut Context<Self>) {
+        let look = ctx.run_later(PATIENCE, |actor, ctx| {
+            if let (Some(core), Some(watch)) = (&actor.core, &mut actor.watch) {
+                watch.look(core.missing(watch.round()), clock::now());
+                actor.look_later(ctx);
+            }
+        });
+        self.look.replace(look).map(|replaced| ctx.cancel_future(replaced));
+    }
+
+    fn end_watch(&mut self, ctx: &mut Context<Self>) {
+        self.look.take().map(|look| ctx.cancel_future(look));
+        self.stalls = self.watch.take().map(|watch| watch.end(clock::now())).unwrap_or_default();
     }
 
     fn publish(&mut self, class: Class, content: ConsensusContent) {
@@ -389,6 +428,7 @@ impl Consensus {
     fn commit(&mut self, block: DecidedBlock, ctx: &mut Context<Self>) {
         self.core = None;
         self.committing = true;
+        self.end_watch(ctx);
         self.cancel_timers(ctx);
         self.cancel_seal(ctx);
         let committed =
@@ -411,7 +451,8 @@ impl Consensus {
         self.show_voting();
         // The Mempool answers with `Work` if it has more. It must hear of every block, so this waits
         // for a place in its mailbox.
-        let told = self.links.mempool.send(committed).into_actor(self).map(|answer, _, _| {
+        let ended = Ended { committed, stalls: std::mem::take(&mut self.stalls), fetched: self.fetched.is_some() };
+        let told = self.links.mempool.send(ended).into_actor(self).map(|answer, _, _| {
             if let Err(error) = answer {
                 fatal::stop(format!("the mempool is gone: {error}"));
             }
@@ -522,6 +563,7 @@ impl Handler<Halt> for Consensus {
     fn handle(&mut self, _: Halt, ctx: &mut Self::Context) {
         self.takes_part = None;
         self.core = None;
+        self.end_watch(ctx);
         self.cancel_timers(ctx);
         self.cancel_seal(ctx);
         self.show_voting();

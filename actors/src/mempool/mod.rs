@@ -6,16 +6,17 @@
 //! | `PoolContent::Gossip` | Session | checked, pooled; not passed on: the gateway has sent it to all |
 //! | `Pick`, `Assemble` | Consensus | transactions for a block of ours, or of another's |
 //! | `PoolContent::Get`, `Got` | Session | what a proposal names and a pool lacks |
-//! | `Committed` | Consensus | leaves the pool; what expired is dumped |
+//! | `Ended` | Consensus | leaves the pool; what expired is dumped |
 //!
 //! Gossip clocks itself: while one batch is being stamped the next one gathers, so that a lone
 //! transaction leaves at once and a thousand leave under one signature. What waits to be checked, or to be
 //! gossiped, is served in turns: no user, and no node, keeps another waiting longer than itself.
 
 mod checking;
+mod dumped;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
 };
@@ -42,7 +43,7 @@ use crate::{
     fatal,
     messages::{
         consensus::Work,
-        mempool::{Assemble, FindPending, GetMempoolStatus, Hold, MempoolStatus, Pick, Submit, Waiting},
+        mempool::{Assemble, Ended, FindPending, GetMempoolStatus, Hold, MempoolStatus, Pick, Submit, Waiting},
         network::{Class, FromPeer},
         signer::Stamp,
         store::Committed,
@@ -52,6 +53,7 @@ use crate::{
     store::reader::Reader,
 };
 use checking::{Checked, Checking, JOB_TRANSACTIONS, Whose, verified};
+use dumped::{Dumped, Height};
 
 /// So few, and so many bytes of them, are checked on the Mempool's own thread where nothing else is
 /// being checked.
@@ -65,8 +67,6 @@ const MAX_OUTBOX_BYTES: usize = 64 << 20;
 const GRACE: Duration = Duration::from_millis(15);
 /// How long until they are asked for again, then of all.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
-/// How many dumped transactions are remembered, for answers to their submitters.
-const MAX_DUMPED: usize = 10_000;
 
 /// What the Mempool hands on to.
 pub struct Links {
@@ -96,8 +96,7 @@ pub struct Mempool {
     outbox_bytes: usize,
     stamping: bool,
     assembling: Option<Assembling>,
-    dumped: BTreeMap<Hash, Timestamp>,
-    dumped_order: VecDeque<Hash>,
+    dumped: Dumped,
 }
 
 /// A proposed block whose transactions are being gathered.
@@ -135,8 +134,7 @@ impl Mempool {
             outbox_bytes: 0,
             stamping: false,
             assembling: None,
-            dumped: BTreeMap::new(),
-            dumped_order: VecDeque::new(),
+            dumped: Dumped::default(),
         }
     }
 
@@ -263,17 +261,6 @@ impl Mempool {
             count(&self.metrics.frames_dropped, "signer-full");
         }
         assembling.timer = Some(ctx.run_later(ASK_AGAIN, |actor, ctx| actor.ask_for_missing(ctx)));
-    }
-
-    fn dump(&mut self, expired: Vec<SharedTransaction>) {
-        for transaction in expired {
-            self.metrics.transactions_dumped.inc();
-            self.dumped.insert(transaction.id, transaction.expires);
-            self.dumped_order.push_back(transaction.id);
-            if self.dumped_order.len() > MAX_DUMPED {
-                self.dumped_order.pop_front().map(|oldest| self.dumped.remove(&oldest));
-            }
-        }
     }
 }
 
@@ -467,17 +454,20 @@ impl Handler<Assemble> for Mempool {
     }
 }
 
-impl Handler<Committed> for Mempool {
+impl Handler<Ended> for Mempool {
     type Result = ();
 
-    fn handle(&mut self, Committed { head, block }: Committed, ctx: &mut Self::Context) {
+    fn handle(&mut self, Ended { committed, stalls, fetched }: Ended, ctx: &mut Self::Context) {
+        let Committed { head, block } = committed;
         for transaction in &block.transactions {
             self.pool.remove(&transaction.id);
         }
         self.held.clear();
         self.drop_assembly(ctx);
         let expired = self.pool.expire(head.created);
-        self.dump(expired);
+        self.metrics.transactions_dumped.inc_by(expired.len() as u64);
+        let height = Height { created: head.created, stalls, fetched };
+        self.dumped.add(height, expired.iter().map(|transaction| (transaction.id, transaction.expires)));
         self.after_admissions(ctx);
     }
 }
@@ -486,7 +476,7 @@ impl Handler<FindPending> for Mempool {
     type Result = MessageResult<FindPending>;
 
     fn handle(&mut self, FindPending(id): FindPending, _: &mut Self::Context) -> Self::Result {
-        let dumped = || self.dumped.get(&id).map(|expires| Waiting::Dumped { expires: *expires, missing: vec![] });
+        let dumped = || self.dumped.get(&id);
         let pending = self.pool.get(&id).map(|transaction| Waiting::Pending(transaction.clone()));
         MessageResult(pending.or_else(dumped).unwrap_or(Waiting::Unknown))
     }

@@ -1,5 +1,7 @@
 //! To and from the Mempool.
 
+use std::sync::Arc;
+
 use actix::Message;
 use minidlt_protocol::{
     block::{CompactBlock, SharedTransaction},
@@ -7,6 +9,8 @@ use minidlt_protocol::{
     types::{Hash, Identity, Timestamp},
 };
 use serde::Serialize;
+
+use super::store::Committed;
 
 /// Transactions from users of this node's API. Answers each with its id, also where it is already
 /// pending or committed: submitting twice is harmless.
@@ -54,8 +58,38 @@ pub enum Waiting {
     /// A block created after its `expires` was committed without it.
     Dumped {
         expires: Timestamp,
-        missing: Vec<Identity>,
+        cause: Cause,
     },
+}
+
+/// What kept a dumped transaction waiting until it expired, as this node saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// The agreement of that time waited for these voters, and with it all that was not in a block yet.
+    Missing(Arc<[Identity]>),
+    /// Nobody held up the agreement.
+    NobodyMissing,
+    /// Others decided without this node: it cannot tell what they waited for.
+    NotSeen,
+}
+
+/// How long the agreement on a block waited for the same voters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stall {
+    pub since: Timestamp,
+    pub until: Timestamp,
+    pub missing: Arc<[Identity]>,
+}
+
+/// A height has ended: its block, and what this node saw of the agreement on it.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct Ended {
+    pub committed: Committed,
+    /// What it waited for, in order.
+    pub stalls: Vec<Stall>,
+    /// Others decided it, and this node fetched the block.
+    pub fetched: bool,
 }
 
 /// How full the pool is.

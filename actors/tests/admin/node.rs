@@ -16,7 +16,7 @@ use minidlt_actors::{
     admin::{Api, BadBlock, Ledger, Limits, MempoolRecipients, Running, Verification, start},
     messages::{
         consensus::{ConsensusStatus, GetConsensusStatus},
-        mempool::{FindPending, GetMempoolStatus, MempoolStatus, Submit, Waiting},
+        mempool::{Cause, FindPending, GetMempoolStatus, MempoolStatus, Submit, Waiting},
         network::{GetPeers, Peer, PeerState},
         signer::Stamp,
         sync::{GetSyncStatus, SyncStatus, Voting, VotingState},
@@ -44,6 +44,7 @@ pub struct Fake {
     chain: Arc<Chain>,
     pub pending: BTreeMap<Hash, SharedTransaction>,
     pub dumped: Vec<Hash>,
+    pub cause: Cause,
     full: bool,
     stamps: Arc<Mutex<Vec<Stamp>>>,
 }
@@ -90,7 +91,7 @@ impl Handler<FindPending> for Fake {
     fn handle(&mut self, FindPending(id): FindPending, _: &mut Context<Self>) -> Self::Result {
         MessageResult(match self.pending.get(&id) {
             Some(_) if self.dumped.contains(&id) => {
-                Waiting::Dumped { expires: Timestamp::from_millis(7), missing: vec![identity("node3@Org02")] }
+                Waiting::Dumped { expires: Timestamp::from_millis(7), cause: self.cause.clone() }
             }
             Some(transaction) => Waiting::Pending(transaction.clone()),
             None => Waiting::Unknown,
@@ -212,6 +213,7 @@ impl Node {
             chain: chain.clone(),
             pending: BTreeMap::new(),
             dumped: Vec::new(),
+            cause: Cause::Missing(Arc::from(vec![identity("node3@Org02")])),
             full: false,
             stamps: stamps.clone(),
         }

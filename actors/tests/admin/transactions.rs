@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use awc::http::Method;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use minidlt_actors::messages::mempool::Cause;
 use minidlt_protocol::{
     codec,
     limits::MAX_BULK_TRANSACTION_BYTES,
@@ -146,4 +147,23 @@ async fn the_dumped_are_told_with_who_was_missing() {
     let path = format!("/v1/transactions/{}", taken["id"].as_str().unwrap());
     let status = node.get(TRADER, &path).await.json();
     assert_eq!((&status["status"], &status["missing"][0]["name"]), (&json!("dumped"), &json!("node3")));
+    for answer in [&status, &waited.json()] {
+        assert_eq!((&answer["reason"], answer["missing"].as_array().unwrap().len()), (&json!("acceptance-missing"), 1));
+        assert!(answer["detail"].as_str().unwrap().ends_with("waited for node3@Org02"), "{answer}");
+    }
+}
+
+#[actix_web::test]
+async fn the_dumped_that_nobody_held_up_name_nobody_and_say_why() {
+    let node = Node::start();
+    let taken = submit(&node, "", CBOR, codec::encode(&node.network.signed(TRADER, 1))).await.json();
+    let path = format!("/v1/transactions/{}", taken["id"].as_str().unwrap());
+    node.fake.send(Change(Fake::dump_all)).await.unwrap();
+    node.fake.send(Change(|fake| fake.cause = Cause::NobodyMissing)).await.unwrap();
+    let nobody = node.get(TRADER, &path).await.json();
+    assert_eq!((&nobody["reason"], &nobody["missing"]), (&json!("nobody-missing"), &json!([])));
+    node.fake.send(Change(|fake| fake.cause = Cause::NotSeen)).await.unwrap();
+    let unseen = node.get(TRADER, &path).await.json();
+    assert_eq!((&unseen["reason"], &unseen["missing"]), (&json!("not-seen"), &json!([])));
+    assert_ne!(nobody["detail"], unseen["detail"]);
 }

@@ -173,6 +173,8 @@ pub enum State {
 #[derive(Debug, Clone, Deserialize)]
 pub struct TransactionStatus {
     pub status: State,
+    /// Why it was dumped.
+    pub reason: Option<String>,
     #[serde(default)]
     pub missing: Vec<Identity>,
 }

@@ -173,6 +173,10 @@ impl Submit {
         if outcome.ids.len() <= MAX_IDS_PRINTED {
             outcome.ids.iter().try_for_each(|id| writeln!(out, "transaction {id}"))?;
         }
+        if !outcome.missing.is_empty() {
+            let names: Vec<String> = outcome.missing.iter().map(ToString::to_string).collect();
+            writeln!(out, "dumped while the acceptance of {} was missing", names.join(", "))?;
+        }
         writeln!(out, "{}", outcome.tally)
     }
 

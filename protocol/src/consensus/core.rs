@@ -176,6 +176,21 @@ impl Core {
         convert::round_out(self.state.round()).unwrap_or(Round::ZERO)
     }
 
+    /// The voters who kept this round from a decision, as far as was heard here: who has not prevoted
+    /// its block, or, once a quorum has, who has not precommitted it. A round whose proposer was not
+    /// heard has no block that others could accept: it waits for those who are silent, and he is one.
+    pub fn missing(&self, round: Round) -> Vec<Identity> {
+        let proposed = self.proposals.get(&round).is_some_and(|proposals| !proposals.is_empty());
+        let voters = self.electorate.voters().as_slice();
+        let without = |phase| -> Vec<Identity> {
+            let votes = self.votes(round, phase);
+            let accepts = |voter: &&Identity| votes.get(voter).is_some_and(|vote| vote.is_some() || !proposed);
+            voters.iter().map(|voter| &voter.identity).filter(|voter| !accepts(voter)).cloned().collect()
+        };
+        let missing = without(Phase::Prevote);
+        if voters.len() - missing.len() >= self.desk.quorum { without(Phase::Precommit) } else { missing }
+    }
+
     fn votes(&self, round: Round, phase: Phase) -> BTreeMap<Identity, Option<Hash>> {
         let Some(votes) = self.state.driver.votes().per_round(convert::round_in(round)) else {
             return BTreeMap::new();

@@ -4,14 +4,14 @@
 //! |---|---|
 //! | signed transactions | sent in batches, while few enough are under way |
 //! | a node's answer | each is accepted, committed, refused for ever, or to be sent again |
-//! | a committed block | its transactions are done; what expired before it is dumped |
+//! | a committed block | its transactions are done; what expired before it is dumped, and a node is asked why |
 //! | a tick | progress; what has waited long is asked about, and sent again where it was lost |
 //! | a signal | the end, with what is known until then |
 
 mod overdue;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -19,7 +19,7 @@ use actix_rt::time::{interval, sleep_until};
 use futures_util::{FutureExt as _, StreamExt as _, future::LocalBoxFuture, stream::FuturesUnordered};
 use minidlt_protocol::{
     limits::{MEMPOOL_TRANSACTIONS, MEMPOOL_USER_SHARE},
-    types::{Hash, Height, Timestamp},
+    types::{Hash, Height, Identity, Timestamp},
 };
 use tokio::sync::mpsc;
 
@@ -68,6 +68,8 @@ pub struct Options {
 pub struct Outcome {
     pub tally: Tally,
     pub ids: Vec<Hash>,
+    /// Whose acceptance was missing when what was dumped expired.
+    pub missing: BTreeSet<Identity>,
     /// Why not all of the input was read. What came before it was brought to its end.
     pub input_error: Option<ClientError>,
     /// Why it ended early; the tally still holds.
@@ -272,7 +274,7 @@ impl<'a> Pipeline<'a> {
             (Some(State::Committed), _) => self.committed(id),
             (Some(State::Pending), _) => self.accepted(id),
             (Some(State::Rejected), problem) => self.rejected(id, problem.as_ref()),
-            (Some(State::Dumped), _) => self.dumped(id),
+            (Some(State::Dumped), _) => self.dumped(id, ""),
             (None, Some(problem)) => match problem.kind() {
                 "already-pending" => self.accepted(id),
                 "already-committed" => self.committed(id),
@@ -314,12 +316,12 @@ impl<'a> Pipeline<'a> {
         self.tell(&format!("rejected {id}: {reason}"));
     }
 
-    fn dumped(&mut self, id: &Hash) {
+    fn dumped(&mut self, id: &Hash, why: &str) {
         let Some(waiting) = self.remove(id) else { return };
         self.outcome.tally.dumped += waiting.prepared.records as u64;
-        let (expired, missing) = (rfc3339(waiting.prepared.expires), &self.last_missing);
+        let expired = rfc3339(waiting.prepared.expires);
         // However many they are: which ones is told nowhere else.
-        self.progress.note(&format!("dumped {id}: it expired at {expired}, and no block up to then holds it{missing}"));
+        self.progress.note(&format!("dumped {id}: it expired at {expired}, and no block up to then holds it{why}"));
     }
 
     fn tell(&mut self, text: &str) {

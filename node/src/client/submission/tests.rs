@@ -53,6 +53,8 @@ struct Node {
     /// Taken, but never committed.
     stuck: BTreeSet<Hash>,
     requests: usize,
+    /// How often it was asked about one transaction.
+    asked: usize,
     received: Vec<Vec<u8>>,
     blocks: Vec<(u64, Vec<Hash>)>,
 }
@@ -106,8 +108,16 @@ async fn events(node: Shared, request: HttpRequest, stream: web::Payload) -> act
     Ok(response)
 }
 
-async fn status(path: web::Path<String>) -> HttpResponse {
-    HttpResponse::Ok().json(json!({"id": *path, "status": "pending", "missing": []}))
+/// Its mempool hears of a block after those who follow its blocks: the first answer is too early.
+async fn status(node: Shared, path: web::Path<String>) -> HttpResponse {
+    let mut node = node.lock().unwrap();
+    node.asked += 1;
+    if node.asked < 2 || !node.stuck.iter().any(|id| id.to_string() == *path) {
+        return HttpResponse::Ok().json(json!({"id": *path, "status": "pending", "missing": []}));
+    }
+    let missing = ["node2@Org03".parse::<Identity>().unwrap()];
+    let reason = "acceptance-missing";
+    HttpResponse::Ok().json(json!({"id": *path, "status": "dumped", "reason": reason, "missing": missing}))
 }
 
 fn acceptor() -> openssl::ssl::SslAcceptorBuilder {
@@ -225,6 +235,8 @@ fn each_fate_is_counted_as_what_it_is() {
     let expected = Tally { signed: 11, accepted: 10, committed: 9, rejected: 1, dumped: 1, ..Tally::default() };
     assert_eq!(outcome.tally, expected, "{:?}", outcome.error);
     assert_eq!(outcome.tally.to_string(), "9 committed, 1 rejected, 1 dumped");
+    let missing: Vec<String> = outcome.missing.iter().map(ToString::to_string).collect();
+    assert_eq!(missing, ["node2@Org03"], "the node says who was missing");
 }
 
 #[test]

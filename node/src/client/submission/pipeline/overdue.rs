@@ -17,6 +17,22 @@ const STALE: Duration = Duration::from_secs(10);
 /// After so long past its expiry a transaction nobody decides on is given up.
 const UNDECIDED_MILLIS: u64 = 60_000;
 
+/// After so long past its expiry a transaction that is dumped for certain is so without its node's word on why.
+const WHY_MILLIS: u64 = 10_000;
+
+fn names(status: &TransactionStatus) -> String {
+    let names: Vec<String> = status.missing.iter().map(ToString::to_string).collect();
+    if names.is_empty() { String::new() } else { format!(" (missing: {})", names.join(", ")) }
+}
+
+/// Why it was dumped, in words.
+fn why(status: &TransactionStatus) -> String {
+    match status.reason.as_deref() {
+        Some("nobody-missing") => " (nobody's acceptance was missing)".to_owned(),
+        _ => names(status),
+    }
+}
+
 impl Pipeline<'_> {
     pub(super) fn on_tick(&mut self) {
         let Tally { signed, accepted, committed, .. } = self.outcome.tally;
@@ -30,9 +46,29 @@ impl Pipeline<'_> {
         }
     }
 
-    /// A block after their expiry is committed, and they were in none up to it.
+    /// A block after their expiry is committed, and they were in none up to it. A node is asked why of one
+    /// of them, for all: they waited for the same blocks.
     pub(super) fn dump_expired(&mut self) {
-        self.expired_before(self.ledger_time).iter().for_each(|id| self.dumped(id));
+        let expired = self.expired_before(self.ledger_time);
+        let taken = |id: &&Hash| self.waiting.get(id).is_some_and(|waiting| waiting.accepted.is_some());
+        if let Some(id) = expired.iter().find(taken).or(expired.first()) {
+            self.ask(*id);
+        }
+    }
+
+    /// What was learnt of one of them. The block's news may be here before the node's mempool has it; a node
+    /// that does not say why for long, or cannot, leaves it unsaid.
+    fn on_why(&mut self, expires: Timestamp, answer: Result<TransactionStatus, ClientError>) {
+        let why = match answer {
+            Ok(status) if status.status == State::Dumped => {
+                let words = why(&status);
+                self.outcome.missing.extend(status.missing);
+                words
+            }
+            Ok(_) if now() < expires.plus_millis(WHY_MILLIS) => return,
+            _ => String::new(),
+        };
+        self.expired_before(self.ledger_time).iter().for_each(|id| self.dumped(id, &why));
     }
 
     fn give_up_undecided(&mut self) {
@@ -54,16 +90,27 @@ impl Pipeline<'_> {
             return;
         }
         let stale = self.waiting.values().filter_map(|w| Some((w.accepted?, w.prepared.id))).min();
-        let (Some((_, id)), Some(node)) = (stale, self.nodes.get(self.at).cloned()) else { return };
+        let Some((_, id)) = stale else { return };
         self.last_news = Instant::now();
+        self.ask(id);
+    }
+
+    /// Asks about one at a time.
+    fn ask(&mut self, id: Hash) {
+        let (true, Some(node)) = (self.question.is_empty(), self.nodes.get(self.at).cloned()) else { return };
         self.question.push(async move { (id, node.transaction(&id).await) }.boxed_local());
     }
 
     pub(super) fn on_status(&mut self, id: &Hash, answer: Result<TransactionStatus, ClientError>) {
+        let expires = self.waiting.get(id).map(|waiting| waiting.prepared.expires);
+        let committed = matches!(&answer, Ok(TransactionStatus { status: State::Committed, .. }));
+        if let Some(expires) = expires.filter(|expires| *expires < self.ledger_time && !committed) {
+            return self.on_why(expires, answer);
+        }
         match answer {
             Ok(status) => match status.status {
                 State::Committed => self.committed(id),
-                State::Dumped => self.dumped(id),
+                State::Dumped => self.dumped(id, &why(&status)),
                 State::Rejected => self.rejected(id, None),
                 State::Pending => self.say_missing(&status),
             },
@@ -84,8 +131,7 @@ impl Pipeline<'_> {
     }
 
     fn say_missing(&mut self, status: &TransactionStatus) {
-        let names: Vec<String> = status.missing.iter().map(ToString::to_string).collect();
-        let missing = if names.is_empty() { String::new() } else { format!(" (missing: {})", names.join(", ")) };
+        let missing = names(status);
         if missing != self.last_missing {
             self.progress.note(&format!("still waiting for {} transactions{missing}", self.waiting.len()));
             self.last_missing = missing;

@@ -53,13 +53,16 @@ pub enum NodeRole {
     Orderer,
 }
 
-/// An organisation and the authority whose certificates are its own.
+/// An organisation and the authorities whose certificates are its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Organisation {
     pub name: Name,
     /// Its certificate authority's certificate, PEM.
     pub ca: String,
+    /// The one that it had before, believed too while members renew their certificates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former_ca: Option<String>,
 }
 
 /// A node.

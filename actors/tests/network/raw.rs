@@ -1,6 +1,6 @@
 //! The other end of a connection, in the hands of a test.
 
-use std::{pin::Pin, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use minidlt_actors::{
@@ -34,7 +34,7 @@ pub struct Raw {
 
 impl Raw {
     /// TLS alone.
-    pub async fn connect(address: &str, credentials: &Credentials, authority: &Authority, network: Hash) -> Self {
+    pub async fn connect(address: &str, credentials: &Credentials, authority: &Arc<Authority>, network: Hash) -> Self {
         let tcp = TcpStream::connect(address).await.unwrap();
         let context = tls::peer_context(credentials, authority).unwrap();
         let mut stream = SslStream::new(Ssl::new(&context).unwrap(), tcp).unwrap();

@@ -52,8 +52,13 @@ impl Raw {
 
     /// As node `n` should, up to and including the handshake with node `with`.
     pub async fn join(network: &Network, n: usize, with: usize) -> Self {
+        Self::join_by(network, n, &network.credentials(n), with).await
+    }
+
+    /// The same with a certificate of one's choice.
+    pub async fn join_by(network: &Network, n: usize, credentials: &Credentials, with: usize) -> Self {
         let id = network.id();
-        let mut raw = Self::connect(network.address(with), &network.credentials(n), &network.authority(), id).await;
+        let mut raw = Self::connect(network.address(with), credentials, &network.authority(), id).await;
         let alive = alive(id, Some(raw.binding));
         raw.send(&stamped(id, identity(n), Recipient::One(identity(with)), &alive, &key(n))).await;
         raw.receive().await.expect("the other's Alive");

@@ -40,6 +40,8 @@ const EXPORTER_LABEL: &str = "EXPORTER-Channel-Binding";
 /// RFC 9266, section 4.2: the length of the binding, in bytes.
 const EXPORTER_BYTES: usize = 32;
 
+/// A certificate is wanted of both.
+const VERIFY: SslVerifyMode = SslVerifyMode::PEER.union(SslVerifyMode::FAIL_IF_NO_PEER_CERT);
 /// Most characters of a stranger's subject that are shown.
 const MAX_SUBJECT_CHARS: usize = 200;
 
@@ -106,11 +108,15 @@ fn harden(
     context.set_session_cache_mode(SslSessionCacheMode::OFF);
     // A record's head and its body in one system call.
     context.set_read_ahead(true);
-    let mode = SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT;
-    let authority_asked = authority.clone();
-    context.set_verify_callback(mode, move |verified, chain| verified || believed(chain, &authority_asked));
+    context.set_verify_callback(VERIFY, verifying(authority));
     context.set_verify_cert_store(authority.store()?)?;
     credentials.install(context)
+}
+
+/// What a connection asks of each certificate in the chain it is shown, once OpenSSL has.
+fn verifying(authority: &Arc<Authority>) -> impl Fn(bool, &mut X509StoreContextRef) -> bool + Send + Sync + 'static {
+    let authority = authority.clone();
+    move |verified, chain| verified || believed(chain, &authority)
 }
 
 /// Whether a certificate is believed against OpenSSL's word; where it is not, whom it names is kept.

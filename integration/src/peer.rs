@@ -25,7 +25,10 @@ use openssl::{
     nid::Nid,
     pkey::{PKey, Private},
     ssl::{Ssl, SslContext, SslMethod, SslRef, SslStream, SslVersion},
-    x509::{X509, X509NameBuilder, extension::ExtendedKeyUsage},
+    x509::{
+        X509, X509NameBuilder,
+        extension::{ExtendedKeyUsage, SubjectAlternativeName},
+    },
 };
 
 use crate::{Cluster, PATIENCE, now, secret_key};
@@ -96,6 +99,9 @@ fn issue(
     builder.set_not_after(&until)?;
     builder.set_pubkey(&key)?;
     builder.append_extension(ExtendedKeyUsage::new().server_auth().client_auth().build()?)?;
+    let names =
+        SubjectAlternativeName::new().dns("localhost").ip("127.0.0.1").build(&builder.x509v3_context(None, None))?;
+    builder.append_extension(names)?;
     builder.sign(issuers_key, MessageDigest::sha256())?;
     Ok(Credentials { certificate: builder.build(), key })
 }

@@ -15,7 +15,7 @@ use openssl::{
 };
 use serde::Serialize;
 
-use super::{Authority, Credentials, TlsError, api_acceptor, peer_context};
+use super::{Authority, Credentials, TlsError, VERIFY, api_acceptor, peer_context, verifying};
 use crate::metrics::{Metrics, certificate_gauge};
 
 /// What connections that begin now show and believe.
@@ -110,7 +110,10 @@ impl Live {
         let (live, current) = (self.clone(), self.now());
         let mut acceptor = api_acceptor(&current.credentials, &current.authority)?;
         acceptor.set_client_hello_callback(move |ssl, _| {
-            ssl.set_ssl_context(&live.now().api)?;
+            let current = live.now();
+            ssl.set_ssl_context(&current.api)?;
+            // A connection's own, which it has of the context that it was made by, and keeps.
+            ssl.set_verify_callback(VERIFY, verifying(&current.authority));
             Ok::<_, ErrorStack>(ClientHelloResponse::SUCCESS)
         });
         Ok(acceptor)

@@ -4,6 +4,7 @@
 
 use std::sync::atomic::AtomicU64;
 
+use minidlt_config::tls::Validity;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -19,6 +20,12 @@ pub struct Reason {
 /// A counter a reason.
 pub type ByReason = Family<Reason, Counter<u64, AtomicU64>>;
 
+/// Which certificate: `own`, `ca`, `former_ca`, or `peer`, the first to run out of those connected.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Certificate {
+    pub certificate: &'static str,
+}
+
 pub struct Metrics {
     pub registry: Registry,
     pub height: Gauge,
@@ -28,6 +35,8 @@ pub struct Metrics {
     pub voting: Gauge,
     pub mempool_transactions: Gauge,
     pub mempool_bytes: Gauge,
+    /// When they run out, in seconds since 1970.
+    pub certificate_expires: Family<Certificate, Gauge>,
     pub transactions_committed: Counter,
     pub transactions_dumped: Counter,
     pub blocks_fetched: Counter,
@@ -51,6 +60,7 @@ impl Metrics {
             voting: Gauge::default(),
             mempool_transactions: Gauge::default(),
             mempool_bytes: Gauge::default(),
+            certificate_expires: Family::default(),
             transactions_committed: Counter::default(),
             transactions_dumped: Counter::default(),
             blocks_fetched: Counter::default(),
@@ -74,6 +84,8 @@ impl Metrics {
         registry.register("voting", "1 while this node may propose and vote", self.voting.clone());
         registry.register("mempool_transactions", "Transactions waiting", self.mempool_transactions.clone());
         registry.register("mempool_bytes", "Bytes of transactions waiting", self.mempool_bytes.clone());
+        let expires = self.certificate_expires.clone();
+        registry.register("certificate_expires_seconds", "When a certificate runs out, since 1970", expires);
         let committed = self.transactions_committed.clone();
         registry.register("transactions_committed", "Transactions committed since start", committed);
         let dumped = self.transactions_dumped.clone();
@@ -102,4 +114,17 @@ impl Default for Metrics {
 /// Counts one for `reason`.
 pub fn count(family: &ByReason, reason: &str) {
     family.get_or_create(&Reason { reason: reason.to_owned() }).inc();
+}
+
+/// Tells when a certificate runs out; nothing where there is none.
+pub fn certificate_gauge(metrics: &Metrics, certificate: &'static str, validity: Option<Validity>) {
+    let (family, label) = (&metrics.certificate_expires, Certificate { certificate });
+    match validity {
+        Some(validity) => {
+            family.get_or_create(&label).set(validity.seconds());
+        }
+        None => {
+            family.remove(&label);
+        }
+    }
 }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use actix::{Actor, Addr, Arbiter};
-use minidlt_config::Settings;
+use minidlt_config::{Settings, tls::Tls};
 use minidlt_protocol::{
     consensus::Timeouts,
     genesis,
@@ -23,7 +23,7 @@ use minidlt_protocol::{
     types::Height,
 };
 use thiserror::Error;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, task::JoinHandle};
 
 use crate::{
     admin::{self, Api, BadBlock, MempoolRecipients, Verification, health},
@@ -42,7 +42,7 @@ use crate::{
     signer::Signer,
     store::{self, Store},
     sync::{self, Sync},
-    tls::{self, Credentials, TlsError},
+    tls::{Credentials, Live, Renewal, TlsError},
     verifier::{NearVerifier, Verifier, is_committed},
 };
 
@@ -74,7 +74,10 @@ pub enum StartError {
 pub struct Running {
     /// Notified when an administrator asks for the node's end.
     pub stop: Arc<Notify>,
+    /// Notified when its operator wants its certificate's files looked at now.
+    pub renew: Arc<Notify>,
     pub api: SocketAddr,
+    renewing: JoinHandle<()>,
     listener: Addr<Listener>,
     server: admin::Running,
     health: health::RunningHealth,
@@ -108,24 +111,25 @@ pub async fn start(settings: Settings, vote_from: Option<Height>) -> Result<Runn
     let health_socket = bind("health_listen", settings.health_listen)?;
 
     let (registry, metrics) = (Arc::new(genesis.registry()), Arc::new(Metrics::new()));
-    let credentials = Credentials { chain: vec![tls.certificate], key: tls.key };
+    let Tls { certificate, key: tls_key, files } = tls;
+    let credentials = Credentials { chain: vec![certificate], key: tls_key };
+    let live = Live::new(me.clone(), credentials, authority, metrics.clone())?;
     let [network_arbiter, mempool_arbiter, consensus_arbiter] = [Arbiter::new(), Arbiter::new(), Arbiter::new()];
     // These two wait for the disk, and nobody else with them.
     let [signer_arbiter, store_arbiter] = [Arbiter::new(), Arbiter::new()];
 
     let store = Store::start_in_arbiter(&store_arbiter.handle(), |_| Store::new(writer));
-    let acceptor = tls::api_acceptor(&credentials, &authority)?;
+    let acceptor = live.acceptor()?;
     let listener_settings = listener::Settings {
         me: me.clone(),
         network,
         registry: registry.clone(),
-        authority: authority.clone(),
-        credentials,
+        tls: live.clone(),
         head: reader.heads(),
         metrics: metrics.clone(),
         limits: listener::Limits { connections: limits.sessions, ..listener::Limits::default() },
     };
-    let listener = Listener::new(listener_settings, peers_socket)?;
+    let listener = Listener::new(listener_settings, peers_socket);
     let listener = Listener::start_in_arbiter(&network_arbiter.handle(), |_| listener);
     let journal_error = |error| StartError::Journal(data_dir.clone(), error);
     let mut signer =
@@ -222,7 +226,7 @@ pub async fn start(settings: Settings, vote_from: Option<Height>) -> Result<Runn
     let api = Api {
         ledger: Arc::new(reader),
         registry: registry.clone(),
-        authority,
+        tls: live.clone(),
         genesis,
         me: me.clone(),
         mempool: MempoolRecipients {
@@ -265,13 +269,17 @@ pub async fn start(settings: Settings, vote_from: Option<Height>) -> Result<Runn
     listener.send(Begin(routes)).await?;
     let arbiters = [consensus_arbiter, mempool_arbiter, network_arbiter];
     let disk = [signer_arbiter, store_arbiter];
-    Ok(Running { stop, api: server.address, listener, server, health, store, arbiters, disk })
+    let renew = Arc::new(Notify::new());
+    let renewing = actix_rt::spawn(Renewal::new(files, live).run(renew.clone()));
+    let api = server.address;
+    Ok(Running { stop, renew, api, renewing, listener, server, health, store, arbiters, disk })
 }
 
 impl Running {
     /// Ends in the order of the data's flow: no more requests, no more peers, no more rounds; then
     /// the Store, flushed. What the Signer had not synced was never sent.
     pub async fn end(self) {
+        self.renewing.abort();
         self.server.stop().await;
         if let Err(error) = self.listener.send(CloseAll).await {
             log::warn!("the connections with other nodes were not closed in order: {error}");

@@ -3,17 +3,19 @@
 //!
 //! A certificate names a member by its subject: exactly one `CN`, the member's name, and exactly one
 //! `O`, its organisation. [`Authority::check`] believes it if the CA of that very organisation, as
-//! the genesis has it, vouches for it:
+//! the genesis or the ledger has it, vouches for it, or the CA that the organisation had before:
 //!
 //! 1. A CA is self-signed, marked as a CA, and has a key of its own. The genesis is the root of
-//!    trust: whoever stood above a CA, or shared its key, could name members too.
+//!    trust: whoever stood above a CA, or shared its key, could name members too. No two organisations'
+//!    CAs have one subject; an organisation's own two may.
 //! 2. The CA itself issued the certificate, with nothing between. An intermediate could name members
 //!    too, and no genesis lists it.
 //! 3. The certificate is valid now, and for its use: a server's, of whoever is dialled; a client's,
 //!    of whoever dials. Nodes' are for both, users' for the latter, lest a user pass for a node.
 //!
 //! TLS asks less, and asks first: does *some* organisation's CA stand above the certificate
-//! ([`Authority::store`])? What its owner may do is not in it at all, but in the registry.
+//! ([`Authority::store`])? Of an organisation's two CAs of one subject it may try the wrong one alone,
+//! and is then told better ([`Authority::overrules`]). What a certificate's owner may do is not in it at all, but in the registry.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -27,8 +29,9 @@ use openssl::{
     ssl::SslRef,
     stack::Stack,
     x509::{
-        X509, X509Name, X509NameRef, X509PurposeId, X509Ref, X509StoreContext,
+        X509, X509Name, X509NameRef, X509PurposeId, X509Ref, X509StoreContext, X509StoreContextRef, X509VerifyResult,
         store::{X509Store, X509StoreBuilder},
+        verify::X509VerifyFlags,
     },
 };
 use thiserror::Error;
@@ -36,6 +39,8 @@ use thiserror::Error;
 /// Most bytes of CAs' names that a server tells its clients. The message has room for 64 KiB
 /// (RFC 8446, 4.2.4); what a client takes may be less.
 pub const MAX_NAMES_BYTES: usize = 32 << 10;
+/// OpenSSL's `X509_V_ERR_CERT_SIGNATURE_FAILURE`: the CA that it took for a certificate's issuer is not.
+const NOT_SIGNED_BY_THAT_CA: i32 = 7;
 
 /// What a certificate is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,10 +96,35 @@ impl Refusal {
 
 /// An organisation whose CA cannot be one.
 #[derive(Debug, Error)]
-#[error("organisations: {organisation}: ca {fault}")]
+#[error("organisations: {organisation}: {which} {fault}")]
 pub struct BadCa {
     pub organisation: Name,
+    pub which: Which,
     pub fault: CaFault,
+}
+
+/// Which of an organisation's CAs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Which {
+    Current,
+    /// Believed still, while members renew their certificates.
+    Former,
+}
+
+impl Which {
+    /// As the genesis, the status and metrics call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Current => "ca",
+            Self::Former => "former_ca",
+        }
+    }
+}
+
+impl fmt::Display for Which {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// What is wrong with a CA.
@@ -106,35 +136,47 @@ pub enum CaFault {
     NotSelfSigned,
     #[error("is not marked as a certificate authority (basicConstraints CA:TRUE)")]
     NotMarked,
-    #[error("has the key of {0}'s ca")]
-    KeyOf(Name),
-    #[error("has the same subject as {0}'s ca, so that TLS could not tell whose certificates are whose")]
-    SubjectOf(Name),
+    #[error("has the key of {0}'s {1}")]
+    KeyOf(Name, Which),
+    #[error("has the same subject as {0}'s {1}, so that TLS could not tell whose certificates are whose")]
+    SubjectOf(Name, Which),
     #[error("cannot be used: {0}")]
     Openssl(#[from] ErrorStack),
 }
 
 /// The organisations' certificate authorities.
 pub struct Authority {
-    cas: BTreeMap<Name, Ca>,
+    cas: BTreeMap<Name, Cas>,
 }
 
 impl Authority {
     /// Of a genesis' or registry's organisations.
     pub fn new<'a>(organisations: impl IntoIterator<Item = &'a Organisation>) -> Result<Self, BadCa> {
-        let (mut cas, mut owners, mut subjects) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        for Organisation { name, ca } in organisations {
-            let wrong = |fault| BadCa { organisation: name.clone(), fault };
-            let ca = Ca::read(ca).map_err(wrong)?;
-            if let Some(other) = owners.insert(ca.key().map_err(wrong)?, name.clone()) {
-                return Err(wrong(CaFault::KeyOf(other)));
-            }
-            if let Some(other) = subjects.insert(ca.subject().map_err(wrong)?, name.clone()) {
-                return Err(wrong(CaFault::SubjectOf(other)));
-            }
-            cas.insert(name.clone(), ca);
+        let mut taken = Taken::default();
+        let mut cas = BTreeMap::new();
+        for organisation in organisations {
+            cas.insert(organisation.name.clone(), Cas::read(organisation, &mut taken)?);
         }
         Ok(Self { cas })
+    }
+
+    /// Of a ledger's organisations. One whose CA cannot be one is left out, so that nobody of it is believed,
+    /// and the others are: where two cannot stand together, the one that comes first.
+    pub fn of_those_that_hold<'a>(organisations: impl IntoIterator<Item = &'a Organisation>) -> (Self, Vec<BadCa>) {
+        let (mut taken, mut cas, mut bad) = (Taken::default(), BTreeMap::new(), Vec::new());
+        for organisation in organisations {
+            match Cas::read(organisation, &mut taken) {
+                Ok(read) => drop(cas.insert(organisation.name.clone(), read)),
+                Err(fault) => bad.push(fault),
+            }
+        }
+        (Self { cas }, bad)
+    }
+
+    /// Whether an organisation's CAs are those of this certificate authority, to the byte.
+    pub fn has(&self, organisation: &Organisation) -> bool {
+        let Ok(found) = Cas::read(organisation, &mut Taken::default()) else { return false };
+        self.cas.get(&organisation.name).is_some_and(|cas| cas.same_as(&found))
     }
 
     /// Who is at the other end of a connection, by the certificate it showed: a client's where this
@@ -147,27 +189,68 @@ impl Authority {
 
     /// Whose certificate this is, if it may be used for this.
     pub fn check(&self, certificate: &X509Ref, purpose: Purpose) -> Result<Identity, Refusal> {
+        self.check_by(certificate, purpose, Ca::objection)
+    }
+
+    /// As [`Self::check`], whatever the time: for who says so itself where a certificate has run out.
+    pub fn check_undated(&self, certificate: &X509Ref, purpose: Purpose) -> Result<Identity, Refusal> {
+        self.check_by(certificate, purpose, Ca::undated_objection)
+    }
+
+    fn check_by(
+        &self,
+        certificate: &X509Ref,
+        purpose: Purpose,
+        objection: impl Fn(&Ca, &X509Ref, Purpose) -> Option<String>,
+    ) -> Result<Identity, Refusal> {
         let identity = subject(certificate)?;
-        let Some(ca) = self.cas.get(&identity.organisation) else {
+        let Some(cas) = self.cas.get(&identity.organisation) else {
             return Err(Refusal::UnknownOrganisation(identity.organisation));
         };
-        match ca.objection(certificate, purpose) {
+        let objection = objection(cas.issuer_of(certificate), certificate, purpose);
+        // What a failed check leaves in this thread's queue of errors would be taken for a failure
+        // of whichever connection is served next.
+        drop(ErrorStack::get());
+        match objection {
             None => Ok(identity),
             Some(reason) => Err(Refusal::OtherAuthority { identity, purpose, reason }),
         }
     }
 
+    /// To be asked in TLS' verify callback, where OpenSSL holds something against a certificate: whether
+    /// to believe it all the same. An organisation's two CAs may have one subject, and where a certificate
+    /// does not say which key signed it (authorityKeyIdentifier), OpenSSL tries one of them alone.
+    pub fn overrules(&self, context: &mut X509StoreContextRef, purpose: Purpose) -> bool {
+        if context.error().as_raw() != NOT_SIGNED_BY_THAT_CA || context.error_depth() != 0 {
+            return false;
+        }
+        let believed = context.current_cert().is_some_and(|leaf| self.check(leaf, purpose).is_ok());
+        if believed {
+            context.set_error(X509VerifyResult::OK);
+        }
+        believed
+    }
+
+    /// An organisation's CAs: the one it has, and the one it had before if that is believed still.
+    pub fn of(&self, organisation: &Name) -> impl Iterator<Item = (Which, &X509Ref)> {
+        self.cas.get(organisation).into_iter().flat_map(Cas::both)
+    }
+
     /// All CAs, for what TLS checks by itself. It is not enough: [`Self::check`] is to follow.
     pub fn store(&self) -> Result<X509Store, ErrorStack> {
-        Ok(store(self.cas.values().map(|ca| &ca.certificate))?.build())
+        Ok(store(self.all())?.build())
+    }
+
+    fn all(&self) -> impl Iterator<Item = &X509Ref> {
+        self.cas.values().flat_map(Cas::both).map(|(_, ca)| ca)
     }
 
     /// All CAs' names, by which a client that has several certificates knows which to show. None
     /// where they are more than [`MAX_NAMES_BYTES`]: a client then has to know by itself.
     pub fn names(&self) -> Result<Option<Stack<X509Name>>, ErrorStack> {
         let (mut names, mut bytes) = (Stack::<X509Name>::new()?, 0);
-        for ca in self.cas.values() {
-            let name = ca.certificate.subject_name();
+        for ca in self.all() {
+            let name = ca.subject_name();
             bytes += name.to_der()?.len();
             names.push(name.to_owned()?)?;
         }
@@ -176,7 +259,7 @@ impl Authority {
 }
 
 /// The member that a certificate names. Of two entries, two readers could see two members.
-pub(crate) fn subject(certificate: &X509Ref) -> Result<Identity, Refusal> {
+pub fn subject(certificate: &X509Ref) -> Result<Identity, Refusal> {
     let subject = certificate.subject_name();
     let name = only(subject, Nid::COMMONNAME).ok_or(Refusal::Subject("CN"))?;
     let organisation = only(subject, Nid::ORGANIZATIONNAME).ok_or(Refusal::Subject("O"))?;
@@ -189,7 +272,64 @@ fn only(subject: &X509NameRef, kind: Nid) -> Option<Name> {
     entries.next().is_none().then_some(name)
 }
 
-/// One organisation's CA, alone in its stores: a chain ends there or nowhere.
+/// Which keys and subjects are taken, and by whose CA.
+#[derive(Default)]
+struct Taken {
+    keys: BTreeMap<Vec<u8>, (Name, Which)>,
+    subjects: BTreeMap<Vec<u8>, (Name, Which)>,
+}
+
+impl Taken {
+    /// A CA with a key of its own, and a subject that no other organisation's has.
+    fn read(&mut self, organisation: &Name, which: Which, pem: &str) -> Result<Ca, BadCa> {
+        let wrong = |fault| BadCa { organisation: organisation.clone(), which, fault };
+        let ca = Ca::read(pem).map_err(wrong)?;
+        let (key, subject) = (ca.key().map_err(wrong)?, ca.subject().map_err(wrong)?);
+        if let Some((other, which)) = self.keys.get(&key) {
+            return Err(wrong(CaFault::KeyOf(other.clone(), *which)));
+        }
+        if let Some((other, which)) = self.subjects.get(&subject).filter(|(other, _)| other != organisation) {
+            return Err(wrong(CaFault::SubjectOf(other.clone(), *which)));
+        }
+        self.keys.insert(key, (organisation.clone(), which));
+        self.subjects.insert(subject, (organisation.clone(), which));
+        Ok(ca)
+    }
+}
+
+/// One organisation's CAs.
+struct Cas {
+    current: Ca,
+    former: Option<Ca>,
+}
+
+impl Cas {
+    fn read(organisation: &Organisation, taken: &mut Taken) -> Result<Self, BadCa> {
+        let Organisation { name, ca, former_ca } = organisation;
+        let current = taken.read(name, Which::Current, ca)?;
+        let former = former_ca.as_ref().map(|ca| taken.read(name, Which::Former, ca)).transpose()?;
+        Ok(Self { current, former })
+    }
+
+    fn same_as(&self, other: &Self) -> bool {
+        let der =
+            |cas: &Self| -> Option<Vec<_>> { cas.both().map(|(which, ca)| Some((which, ca.to_der().ok()?))).collect() };
+        der(self).is_some_and(|own| der(other) == Some(own))
+    }
+
+    /// Whoever issued the certificate; where neither did, it is the current one that objects.
+    fn issuer_of(&self, certificate: &X509Ref) -> &Ca {
+        let former = self.former.as_ref().filter(|former| former.signed(certificate));
+        former.unwrap_or(&self.current)
+    }
+
+    fn both(&self) -> impl Iterator<Item = (Which, &X509Ref)> {
+        let former = self.former.as_ref().map(|former| (Which::Former, &*former.certificate));
+        [(Which::Current, &*self.current.certificate)].into_iter().chain(former)
+    }
+}
+
+/// One CA, alone in its stores: a chain ends there or nowhere.
 struct Ca {
     certificate: X509,
     server: X509Store,
@@ -210,8 +350,9 @@ impl Ca {
         if !marked_as_ca(&certificate.to_der()?) {
             return Err(CaFault::NotMarked);
         }
-        let (server, client) = (X509PurposeId::SSL_SERVER, X509PurposeId::SSL_CLIENT);
-        let (server, client) = (store_for(&certificate, server)?, store_for(&certificate, client)?);
+        let (server, client) = (Purpose::Server, Purpose::Client);
+        let dated = X509VerifyFlags::empty();
+        let (server, client) = (store_for(&certificate, server, dated)?, store_for(&certificate, client, dated)?);
         Ok(Self { certificate, server, client })
     }
 
@@ -223,36 +364,46 @@ impl Ca {
         Ok(self.certificate.public_key()?.public_key_to_der()?)
     }
 
+    fn signed(&self, certificate: &X509Ref) -> bool {
+        self.certificate.public_key().and_then(|key| certificate.verify(&key)).unwrap_or(false)
+    }
+
     /// Why this CA does not vouch for a certificate, if it does not.
     fn objection(&self, certificate: &X509Ref, purpose: Purpose) -> Option<String> {
         let store = match purpose {
             Purpose::Server => &self.server,
             Purpose::Client => &self.client,
         };
-        let verify = || {
-            let (nothing_between, mut context) = (Stack::<X509>::new()?, X509StoreContext::new()?);
-            context.init(store, certificate, &nothing_between, |context| {
-                let verified = context.verify_cert()?;
-                Ok((!verified).then(|| context.error().error_string().to_owned()))
-            })
-        };
-        let objection = verify().unwrap_or_else(|error: ErrorStack| Some(error.to_string()));
-        // What a failed check leaves in this thread's queue of errors would be taken for a failure
-        // of whichever connection is served next.
-        drop(ErrorStack::get());
-        objection
+        objection(store, certificate).unwrap_or_else(|error| Some(error.to_string()))
+    }
+
+    fn undated_objection(&self, certificate: &X509Ref, purpose: Purpose) -> Option<String> {
+        let store = store_for(&self.certificate, purpose, X509VerifyFlags::NO_CHECK_TIME);
+        store.and_then(|store| objection(&store, certificate)).unwrap_or_else(|error| Some(error.to_string()))
     }
 }
 
-fn store<'a>(cas: impl IntoIterator<Item = &'a X509>) -> Result<X509StoreBuilder, ErrorStack> {
+fn objection(store: &X509Store, certificate: &X509Ref) -> Result<Option<String>, ErrorStack> {
+    let (nothing_between, mut context) = (Stack::<X509>::new()?, X509StoreContext::new()?);
+    context.init(store, certificate, &nothing_between, |context| {
+        let verified = context.verify_cert()?;
+        Ok((!verified).then(|| context.error().error_string().to_owned()))
+    })
+}
+
+fn store<'a>(cas: impl IntoIterator<Item = &'a X509Ref>) -> Result<X509StoreBuilder, ErrorStack> {
     let mut store = X509StoreBuilder::new()?;
-    cas.into_iter().try_for_each(|ca| store.add_cert(ca.clone()))?;
+    cas.into_iter().try_for_each(|ca| store.add_cert(ca.to_owned()))?;
     Ok(store)
 }
 
-fn store_for(ca: &X509, purpose: X509PurposeId) -> Result<X509Store, ErrorStack> {
+fn store_for(ca: &X509Ref, purpose: Purpose, flags: X509VerifyFlags) -> Result<X509Store, ErrorStack> {
     let mut store = store([ca])?;
-    store.set_purpose(purpose)?;
+    store.set_purpose(match purpose {
+        Purpose::Server => X509PurposeId::SSL_SERVER,
+        Purpose::Client => X509PurposeId::SSL_CLIENT,
+    })?;
+    store.set_flags(flags)?;
     Ok(store.build())
 }
 
@@ -270,85 +421,4 @@ fn marked_as_ca(der: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fixture::{self, Kind, certificate, tls_key};
-
-    fn organisation(name: &str, ca: &fixture::Authority) -> Organisation {
-        let ca = String::from_utf8(ca.certificate.to_pem().unwrap()).unwrap();
-        Organisation { name: name.parse().unwrap(), ca }
-    }
-
-    #[test]
-    fn a_member_is_whom_its_own_organisations_ca_names() {
-        let [one, two] = ["Org01", "Org02"].map(fixture::Authority::new);
-        let authority = Authority::new(&[organisation("Org01", &one), organisation("Org02", &two)]).unwrap();
-        let node = Kind::default();
-        let key = tls_key();
-        let between = Kind { name: "between", authority: true, ..node };
-        let between = fixture::Authority { certificate: certificate(between, &key, Some(&one)), key };
-        let stranger = fixture::Authority::new("Org01");
-        let cases = [
-            ("its own CA", node, &one, Ok("node0@Org01")),
-            ("another organisation's CA", node, &two, Err("other-authority")),
-            ("a stranger of the CA's name", node, &stranger, Err("other-authority")),
-            ("an intermediate", node, &between, Err("other-authority")),
-            ("expired", Kind { from: -9, to: -1, ..node }, &one, Err("other-authority")),
-            ("not valid yet", Kind { from: 2, ..node }, &one, Err("other-authority")),
-            ("two names", Kind { second_name: Some("node1"), ..node }, &one, Err("bad-subject")),
-            ("one name twice", Kind { second_name: Some("node0"), ..node }, &one, Err("bad-subject")),
-            ("a name that is none", Kind { name: "no name", ..node }, &one, Err("bad-subject")),
-            ("an unknown organisation", Kind { organisation: "Org09", ..node }, &one, Err("unknown-organisation")),
-        ];
-        for (what, kind, issuer, expected) in cases {
-            let certificate = certificate(kind, &tls_key(), Some(issuer));
-            for purpose in [Purpose::Server, Purpose::Client] {
-                let found = authority.check(&certificate, purpose).map(|identity| identity.to_string());
-                let found = found.as_deref().map_err(Refusal::kind);
-                assert_eq!(found, expected, "{what}, as a {purpose}");
-            }
-        }
-    }
-
-    #[test]
-    fn two_cas_of_one_subject_are_refused_as_tls_could_not_tell_them_apart() {
-        let [one, twin] = ["Org01", "Org01"].map(fixture::Authority::new);
-        let both = Authority::new(&[organisation("Org01", &one), organisation("Org02", &twin)]);
-        let bad = both.err().map(|bad| bad.to_string()).unwrap_or_default();
-        assert!(bad.starts_with("organisations: Org02: ca has the same subject as Org01's ca"), "{bad}");
-    }
-
-    #[test]
-    fn a_certificate_is_good_for_what_it_was_issued_for_alone() {
-        let ca = fixture::Authority::new("Org01");
-        let authority = Authority::new(&[organisation("Org01", &ca)]).unwrap();
-        for issued_for in [Purpose::Server, Purpose::Client] {
-            let kind = Kind { only_for: Some(issued_for), ..Kind::default() };
-            let certificate = certificate(kind, &tls_key(), Some(&ca));
-            for used_as in [Purpose::Server, Purpose::Client] {
-                let found = authority.check(&certificate, used_as);
-                assert_eq!(found.is_ok(), issued_for == used_as, "a {issued_for}'s used as a {used_as}: {found:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_refused_certificate_leaves_no_error_to_the_next_connection() {
-        let [own, stranger] = ["Org01", "Org01"].map(fixture::Authority::new);
-        let authority = Authority::new(&[organisation("Org01", &own)]).unwrap();
-        let certificate = certificate(Kind::default(), &tls_key(), Some(&stranger));
-        assert!(authority.check(&certificate, Purpose::Client).is_err());
-        assert!(ErrorStack::get().errors().is_empty());
-    }
-
-    #[test]
-    fn clients_are_told_the_cas_names_if_they_fit() {
-        let of = |count: usize| {
-            let names = (0..count).map(|n| format!("{n:064}"));
-            let cas: Vec<_> = names.map(|name| organisation(&name, &fixture::Authority::new(&name))).collect();
-            Authority::new(&cas).unwrap().names().unwrap()
-        };
-        assert_eq!(of(2).map(|names| names.len()), Some(2));
-        assert!(of(1 + MAX_NAMES_BYTES / 64).is_none());
-    }
-}
+mod tests;

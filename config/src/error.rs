@@ -144,8 +144,8 @@ pub enum Problem {
         path.display(), identity.name, identity.organisation
     )]
     WrongSubject { path: PathBuf, subject: String, identity: Identity },
-    #[error("{} expired on {when}; have the organisation issue a new one", path.display())]
-    Expired { path: PathBuf, when: String },
+    #[error("{} expired on {when}; renew it: {renewal}", path.display())]
+    Expired { path: PathBuf, when: String, renewal: String },
     #[error("{} is not valid before {when}; check this machine's clock, or have a new one issued", path.display())]
     NotYetValid { path: PathBuf, when: String },
     #[error("{}: {refusal}; have the organisation issue a new one, or use the right genesis", path.display())]

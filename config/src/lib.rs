@@ -27,4 +27,4 @@ pub use genesis::load_genesis;
 pub use keys::{NewKey, generate_key, read_key};
 pub use layers::{ENVIRONMENT_PREFIX, Flags};
 pub use limits::Limits;
-pub use settings::{NODE_FILE, Settings, load};
+pub use settings::{NODE_FILE, Settings, load, tls_files};

@@ -20,8 +20,8 @@ use crate::{
     keys::read_signing_key,
     layers::{Flags, Layers},
     limits::Limits,
-    raw::{NodeFile, RawIdentity},
-    tls::{NODE, Tls},
+    raw::{NodeFile, RawIdentity, RawTls},
+    tls::{NODE, Tls, TlsFiles},
 };
 
 /// The name of a node's file within its directory.
@@ -44,6 +44,7 @@ pub struct Settings {
     pub peers_listen: SocketAddr,
     pub api_listen: SocketAddr,
     pub health_listen: SocketAddr,
+    /// It may have run out, or no CA of the genesis may have issued it.
     pub tls: Tls,
     pub log_level: LevelFilter,
     pub limits: Limits,
@@ -53,9 +54,12 @@ pub struct Settings {
 
 /// Reads a node's settings: `path` is its directory or its file. The environment is the process'.
 pub fn load(path: &Path, flags: Flags) -> Result<Settings, ConfigError> {
+    load_with(path, environment(), &flags)
+}
+
+fn environment() -> impl Iterator<Item = (String, String)> {
     let variables = std::env::vars_os();
-    let text = variables.map(|(name, value)| (name.to_string_lossy().into(), value.to_string_lossy().into()));
-    load_with(path, text, &flags)
+    variables.map(|(name, value)| (name.to_string_lossy().into(), value.to_string_lossy().into()))
 }
 
 /// As [`load`], with the environment given.
@@ -64,11 +68,14 @@ pub(crate) fn load_with(
     environment: impl Iterator<Item = (String, String)>,
     flags: &Flags,
 ) -> Result<Settings, ConfigError> {
-    let file = if path.is_dir() { path.join(NODE_FILE) } else { path.to_owned() };
-    let layers = Layers::read(&file, environment, flags)?;
-    let raw = layers.extract()?;
-    let directory = file.parent().unwrap_or(Path::new("")).to_owned();
-    Check { layers, directory }.settings(raw)
+    let (check, raw) = Check::read(path, environment, flags)?;
+    check.settings(raw)
+}
+
+/// Where a node's certificate and its key are, whatever they and all else are like: to renew them.
+pub fn tls_files(path: &Path) -> Result<TlsFiles, ConfigError> {
+    let (check, raw) = Check::read(path, environment(), &Flags::default())?;
+    Ok(check.tls_files(&check.identity(&raw.identity)?, &raw.tls))
 }
 
 /// The checks, in the order in which one needs another's outcome.
@@ -78,6 +85,27 @@ struct Check {
 }
 
 impl Check {
+    fn read(
+        path: &Path,
+        environment: impl Iterator<Item = (String, String)>,
+        flags: &Flags,
+    ) -> Result<(Self, NodeFile), ConfigError> {
+        let file = if path.is_dir() { path.join(NODE_FILE) } else { path.to_owned() };
+        let layers = Layers::read(&file, environment, flags)?;
+        let raw = layers.extract()?;
+        let directory = file.parent().unwrap_or(Path::new("")).to_owned();
+        Ok((Self { layers, directory }, raw))
+    }
+
+    fn tls_files(&self, identity: &Identity, raw: &RawTls) -> TlsFiles {
+        TlsFiles {
+            identity: identity.clone(),
+            directory: self.directory.clone(),
+            certificate: self.path("tls.certificate", &raw.certificate),
+            key: self.path("tls.key", &raw.key),
+        }
+    }
+
     fn settings(self, raw: NodeFile) -> Result<Settings, ConfigError> {
         let identity = self.identity(&raw.identity)?;
         let log_level = raw.log_level.parse().map_err(|_| self.wrong("log_level", Problem::Level(raw.log_level)))?;
@@ -102,15 +130,9 @@ impl Check {
         let key = read_signing_key(&key_path).map_err(|problem| self.wrong("key", problem))?;
         let mut warnings = Vec::new();
         warnings.extend(self.check_key(&key_path, &identity, key.public_key(), &genesis)?);
-        let (tls, warning) = Tls::read(
-            self.path("tls.certificate", &raw.tls.certificate),
-            self.path("tls.key", &raw.tls.key),
-            &identity,
-            NODE,
-            &authority,
-        )
-        .map_err(|(part, problem)| self.wrong(part.key(), problem))?;
-        warnings.extend(warning);
+        let tls =
+            self.tls_files(&identity, &raw.tls).read().map_err(|fault| self.wrong(fault.part.key(), fault.problem))?;
+        warnings.extend(tls.doubts(&authority, NODE));
 
         Ok(Settings {
             data_dir: self.data_dir(&raw.data_dir)?,

@@ -18,7 +18,7 @@ use crate::{
     files::{MAX_FILE_BYTES, parse_yaml, read_text},
     genesis::read_genesis,
     keys::read_signing_key,
-    tls::{Tls, USER},
+    tls::{Lapse, Tls, TlsFiles, USER},
 };
 
 /// The name of a user's file within its directory.
@@ -86,11 +86,27 @@ pub struct UserSettings {
     pub warnings: Vec<String>,
 }
 
+fn read_file(path: &Path) -> Result<(PathBuf, PathBuf, UserFile), ConfigError> {
+    let file = if path.is_dir() { path.join(USER_FILE) } else { path.to_owned() };
+    let raw = parse_yaml(&file, &read_text(&file, MAX_FILE_BYTES)?)?;
+    let directory = file.parent().unwrap_or(Path::new("")).to_owned();
+    Ok((file, directory, raw))
+}
+
+/// Where a user's certificate and its key are, whatever they and all else are like: to renew them.
+pub fn tls_files(path: &Path) -> Result<TlsFiles, ConfigError> {
+    let (_, directory, raw) = read_file(path)?;
+    Ok(tls_files_of(directory, &raw))
+}
+
+fn tls_files_of(directory: PathBuf, raw: &UserFile) -> TlsFiles {
+    let [certificate, key] = [&raw.tls.certificate, &raw.tls.key].map(|path| directory.join(path));
+    TlsFiles { identity: raw.identity.clone(), directory, certificate, key }
+}
+
 /// Reads a user's settings: `path` is its directory or its file.
 pub fn load(path: &Path) -> Result<UserSettings, ConfigError> {
-    let file = if path.is_dir() { path.join(USER_FILE) } else { path.to_owned() };
-    let raw: UserFile = parse_yaml(&file, &read_text(&file, MAX_FILE_BYTES)?)?;
-    let directory = file.parent().unwrap_or(Path::new("")).to_owned();
+    let (file, directory, raw) = read_file(path)?;
     let wrong = |key: &str, problem| ConfigError::key(key, Origin::File(file.clone()), problem);
     if raw.nodes.is_empty() {
         return Err(wrong("nodes", Problem::Missing));
@@ -103,9 +119,14 @@ pub fn load(path: &Path) -> Result<UserSettings, ConfigError> {
     let key_path = directory.join(&raw.key);
     let key = read_signing_key(&key_path).map_err(|problem| wrong("key", problem))?;
     check_key(key_path, &raw.identity, &key, &genesis).map_err(|problem| wrong("key", problem))?;
-    let (certificate, tls_key) = (directory.join(&raw.tls.certificate), directory.join(&raw.tls.key));
-    let (tls, warning) = Tls::read(certificate, tls_key, &raw.identity, USER, &authority)
-        .map_err(|(part, problem)| wrong(part.key(), problem))?;
+    let tls = tls_files_of(directory.clone(), &raw).read().map_err(|fault| wrong(fault.part.key(), fault.problem))?;
+    let lapse = match tls.lapse().map_err(|problem| wrong("tls.certificate", problem))? {
+        // Unlike a node, it can do nothing.
+        Some(Lapse::Over(_)) => return Err(wrong("tls.certificate", tls.expired())),
+        Some(Lapse::Soon(warning)) => Some(warning),
+        None => None,
+    };
+    let warnings = lapse.into_iter().chain(tls.doubts(&authority, USER)).collect();
     Ok(UserSettings {
         directory,
         identity: raw.identity,
@@ -116,7 +137,7 @@ pub fn load(path: &Path) -> Result<UserSettings, ConfigError> {
         authority: Arc::new(authority),
         key,
         tls,
-        warnings: Vec::from_iter(warning),
+        warnings,
     })
 }
 
@@ -145,7 +166,7 @@ pub fn is_node_url(url: &str) -> bool {
 mod tests {
     use super::*;
     use crate::{
-        fixture::{Fixture, USER_FILE},
+        fixture::{Fixture, Kind, USER_FILE},
         generate_key,
     };
 
@@ -171,6 +192,13 @@ mod tests {
         );
         assert!(line(format!("{USER_FILE}colour: red\n")).contains("unknown field `colour`"));
         fixture.write("users/admin/user.yaml", USER_FILE);
+        let admin = Kind { name: "admin", from: -9, ..Kind::default() };
+        fixture.issue("users/admin", Kind { to: 10, ..admin });
+        let [warning] = &load(&at).unwrap().warnings[..] else { panic!("one warning") };
+        assert!(warning.contains("tls.crt expires on ") && warning.contains("minidlt renew "), "{warning}");
+        fixture.issue("users/admin", Kind { to: -1, ..admin });
+        let said = load(&at).err().expect("it can do nothing").to_string();
+        assert!(said.contains("tls.crt expired on ") && said.contains("; renew it: minidlt renew "), "{said}");
         fixture.write_private("users/admin/user.key", generate_key().unwrap().pem);
         let said = load(&at).err().expect("another's key").to_string();
         assert!(said.starts_with("key in ") && said.contains("but the genesis gives admin@Org01 the key"), "{said}");

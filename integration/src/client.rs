@@ -53,6 +53,11 @@ impl Client {
         answer
     }
 
+    /// Connects anew for the next request.
+    pub fn disconnect(&mut self) {
+        self.stream = None;
+    }
+
     /// Sends a transaction, and waits so long for it to be committed.
     pub fn submit(&mut self, transaction: &[u8], wait: Duration) -> io::Result<(u16, String)> {
         let path = format!("/v1/transactions?wait=committed&timeout={}ms", wait.as_millis());

@@ -25,7 +25,10 @@ use openssl::{
     nid::Nid,
     pkey::{PKey, Private},
     ssl::{Ssl, SslContext, SslMethod, SslRef, SslStream, SslVersion},
-    x509::{X509, X509NameBuilder, extension::ExtendedKeyUsage},
+    x509::{
+        X509, X509NameBuilder,
+        extension::{ExtendedKeyUsage, SubjectAlternativeName},
+    },
 };
 
 use crate::{Cluster, PATIENCE, now, secret_key};
@@ -46,12 +49,26 @@ impl Credentials {
         Self { certificate, key }
     }
 
-    /// What an organisation's own CA issues to a node of this name.
+    /// Puts them in the place of a member's.
+    pub fn write(&self, directory: &Path) {
+        let (certificate, key) = (self.certificate.to_pem(), self.key.private_key_to_pem_pkcs8());
+        for (name, pem) in [("tls.crt", certificate), ("tls.key", key)] {
+            // What is there keeps its mode.
+            fs::write(directory.join(name), pem.expect("PEM")).expect("written");
+        }
+    }
+
+    /// What an organisation's own CA issues to a node of this name, for a day.
     pub fn issue(cluster: &Cluster, name: &str, organisation: &str) -> Self {
+        Self::issue_until(cluster, name, organisation, 24 * 3_600)
+    }
+
+    /// The same, until so many seconds from now, or so many ago.
+    pub fn issue_until(cluster: &Cluster, name: &str, organisation: &str, seconds: i64) -> Self {
         let ca = cluster.network().join("organisations").join(organisation);
         let issuer = X509::from_pem(&read(&ca.join("ca.crt"))).expect("the CA's certificate");
         let issuers_key = PKey::private_key_from_pem(&read(&ca.join("ca.key"))).expect("the CA's key");
-        issue(name, organisation, &issuer, &issuers_key).expect("a certificate")
+        issue(name, organisation, (&issuer, &issuers_key), seconds).expect("a certificate")
     }
 }
 
@@ -62,25 +79,29 @@ fn read(path: &Path) -> Vec<u8> {
 fn issue(
     name: &str,
     organisation: &str,
-    issuer: &X509,
-    issuers_key: &PKey<Private>,
+    (issuer, issuers_key): (&X509, &PKey<Private>),
+    seconds: i64,
 ) -> Result<Credentials, ErrorStack> {
     let key = PKey::from_ec_key(EcKey::generate(&*EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?)?)?;
     let mut subject = X509NameBuilder::new()?;
     subject.append_entry_by_nid(Nid::ORGANIZATIONNAME, organisation)?;
     subject.append_entry_by_nid(Nid::COMMONNAME, name)?;
     let subject = subject.build();
-    let (today, tomorrow) = (Asn1Time::days_from_now(0)?, Asn1Time::days_from_now(1)?);
+    let until = now().millis() as i64 / 1_000 + seconds;
+    let (from, until) = (Asn1Time::from_unix(until - 48 * 3_600)?, Asn1Time::from_unix(until)?);
     let serial = BigNum::from_u32(1)?.to_asn1_integer()?;
     let mut builder = X509::builder()?;
     builder.set_version(2)?;
     builder.set_serial_number(&serial)?;
     builder.set_subject_name(&subject)?;
     builder.set_issuer_name(issuer.subject_name())?;
-    builder.set_not_before(&today)?;
-    builder.set_not_after(&tomorrow)?;
+    builder.set_not_before(&from)?;
+    builder.set_not_after(&until)?;
     builder.set_pubkey(&key)?;
     builder.append_extension(ExtendedKeyUsage::new().server_auth().client_auth().build()?)?;
+    let names =
+        SubjectAlternativeName::new().dns("localhost").ip("127.0.0.1").build(&builder.x509v3_context(None, None))?;
+    builder.append_extension(names)?;
     builder.sign(issuers_key, MessageDigest::sha256())?;
     Ok(Credentials { certificate: builder.build(), key })
 }

@@ -134,7 +134,7 @@ fn strangers_are_closed_in_time_and_by_name_and_the_node_commits_on() {
     attack.refused("a node not enrolled", "not-a-node", not_a_node, |cluster| {
         handshake(cluster, Some(&Credentials::issue(cluster, "node9", "Org01")), newest)
     });
-    attack.refused("another CA", "untrusted-certificate", "its certificate was refused", |cluster| {
+    attack.refused("another CA", "untrusted-certificate", "that it shows was refused", |cluster| {
         handshake(cluster, Some(&credentials(&other)), newest)
     });
     let theirs = other.genesis().id();

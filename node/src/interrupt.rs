@@ -51,6 +51,12 @@ impl Interrupts {
         Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())?, hang_up })
     }
 
+    /// As [`Self::listen`], for whom SIGHUP means another thing, and who hears it itself.
+    pub fn listen_beside_hang_up() -> io::Result<Self> {
+        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        Ok(Self { interrupt, terminate, hang_up: None })
+    }
+
     /// The next signal. Nothing is lost where this is dropped and called again.
     pub async fn next(&mut self) -> Signal {
         tokio::select! {

@@ -55,8 +55,8 @@ pub fn on_connect(state: &State, connection: &dyn Any, data: &mut Extensions) {
 }
 
 /// A user's or node's name, if it is enrolled.
-fn identify(Api { authority, registry, .. }: &Api, ssl: &SslRef) -> Result<Identity, TlsRefusal> {
-    let identity = authority.identify(ssl)?;
+fn identify(Api { tls, registry, .. }: &Api, ssl: &SslRef) -> Result<Identity, TlsRefusal> {
+    let identity = tls.now().authority.identify(ssl)?;
     let enrolled = registry.active_user(&identity).is_some() || registry.active_node(&identity).is_some();
     if enrolled { Ok(identity) } else { Err(TlsRefusal::NotAMember(identity)) }
 }

@@ -74,7 +74,7 @@ use crate::{
     metrics::Metrics,
     shares::{Shares, share_of},
     store::reader::ReadError,
-    tls::Authority,
+    tls::Live,
 };
 
 /// Where the Mempool takes its messages.
@@ -107,7 +107,7 @@ pub type VerifyChain = Arc<dyn Fn() -> Result<Verification, ReadError> + Send + 
 pub struct Api {
     pub ledger: Arc<dyn Ledger>,
     pub registry: Arc<Registry>,
-    pub authority: Arc<Authority>,
+    pub tls: Arc<Live>,
     pub genesis: Arc<Genesis>,
     pub me: Identity,
     pub mempool: MempoolRecipients,
@@ -236,7 +236,7 @@ impl Running {
     }
 }
 
-/// Serves the API on a listener that is already bound; the acceptor is [`crate::tls::api_acceptor`].
+/// Serves the API on a listener that is already bound; the acceptor is [`Live::acceptor`].
 /// Call it within an actix system.
 pub fn start(api: Api, listener: TcpListener, acceptor: SslAcceptorBuilder) -> io::Result<Running> {
     let address = listener.local_addr()?;

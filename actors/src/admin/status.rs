@@ -38,6 +38,7 @@ pub async fn get(state: web::Data<State>) -> Result<HttpResponse, Problem> {
         "head": head.hash,
         "created": head.created,
         "peers": peers,
+        "certificates": api.tls.certificates(),
         "mempool": mempool,
         "evidence": evidence,
         "uptime_s": state.started.elapsed().as_secs(),

@@ -30,20 +30,19 @@ use minidlt_protocol::{
     registry::Registry,
     types::{Hash, Identity},
 };
-use openssl::ssl::SslContext;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::sleep};
 
 use crate::{
     fatal,
     log_limit::OneLine,
     messages::network::{Begin, CloseAll, GetPeers, Outgoing, PeerChanged, Routes},
-    metrics::{Metrics, count},
+    metrics::{Metrics, certificate_gauge, count},
     session::{
         Session, SessionEnded, Surroundings,
         ended::Ended,
         handshake::{Established, Handshaker},
     },
-    tls::{self, Authority, Credentials, TlsError},
+    tls::Live,
 };
 use accept::{Accepted, Places};
 use addresses::Known;
@@ -61,8 +60,7 @@ pub struct Settings {
     /// The genesis' hash.
     pub network: Hash,
     pub registry: Arc<Registry>,
-    pub authority: Arc<Authority>,
-    pub credentials: Credentials,
+    pub tls: Arc<Live>,
     pub head: watch::Receiver<Head>,
     pub metrics: Arc<Metrics>,
     pub limits: Limits,
@@ -82,7 +80,6 @@ enum Phase {
 
 pub struct Listener {
     settings: Settings,
-    context: SslContext,
     phase: Phase,
     others: BTreeMap<Identity, Other>,
     sessions_started: u64,
@@ -95,19 +92,17 @@ pub struct Listener {
 impl Listener {
     /// `socket` is bound already, so that a port that is taken is known before anything starts. It
     /// is listened on from [`Begin`] on.
-    pub fn new(settings: Settings, socket: std::net::TcpListener) -> Result<Self, TlsError> {
-        let context = tls::peer_context(&settings.credentials, &settings.authority)?;
+    pub fn new(settings: Settings, socket: std::net::TcpListener) -> Self {
         let others = settings.registry.nodes.iter().filter(|(identity, _)| **identity != settings.me);
-        Ok(Self {
+        Self {
             others: others.map(|(identity, node)| (identity.clone(), Other::new(node.clone()))).collect(),
             refusals: Refusals::new(settings.metrics.clone()),
-            context,
             settings,
             phase: Phase::Waiting(socket),
             sessions_started: 0,
             untold: VecDeque::new(),
             telling: false,
-        })
+        }
     }
 
     fn handshaker(&self) -> Option<&Arc<Handshaker>> {
@@ -129,13 +124,12 @@ impl Listener {
         let listening = listening.unwrap_or_else(|error| {
             fatal::stop(format_args!("the peers' port cannot be listened on: {error}"));
         });
-        let Settings { me, network, registry, authority, head, limits, metrics, .. } = &self.settings;
+        let Settings { me, network, registry, tls, head, limits, metrics } = &self.settings;
         let handshaker = Arc::new(Handshaker {
             me: me.clone(),
             network: *network,
             registry: registry.clone(),
-            authority: authority.clone(),
-            context: self.context.clone(),
+            tls: tls.clone(),
             head: head.clone(),
             routes,
             limit: limits.handshake,
@@ -209,7 +203,15 @@ impl Listener {
         if let Some(more) = other.may_log(true) {
             log::info!("connected with {peer} at {address}{more}");
         }
+        self.measure();
         self.tell(PeerChanged { peer, connected: true }, ctx);
+    }
+
+    /// Which of the connected peers' certificates runs out first.
+    fn measure(&self) {
+        let sessions = self.others.values().filter_map(Other::session);
+        let first = sessions.filter_map(|session| session.certificate).min();
+        certificate_gauge(&self.settings.metrics, "peer", first);
     }
 
     fn tell(&mut self, change: PeerChanged, ctx: &mut Context<Self>) {
@@ -308,6 +310,7 @@ impl Handler<SessionEnded> for Listener {
             log::warn!("the connection with {peer} ended: {}{more}", OneLine(why));
         }
         metrics.peers_connected.dec();
+        self.measure();
         self.tell(PeerChanged { peer: peer.clone(), connected: false }, ctx);
         self.dial_again(&peer, ctx);
     }

@@ -91,6 +91,7 @@ impl Other {
             state: if self.session.is_some() { PeerState::Connected } else { PeerState::Disconnected },
             height: self.session.as_ref().map(Session::height),
             last_error: self.last_error.clone(),
+            certificate: self.session.as_ref().and_then(|session| session.certificate),
         }
     }
 }

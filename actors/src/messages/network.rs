@@ -2,6 +2,7 @@
 
 use actix::Message;
 use bytes::Bytes;
+use minidlt_config::tls::Validity;
 use minidlt_protocol::{
     message::{CheckedConsensus, PoolContent, Recipient, SyncContent},
     types::{Height, Identity},
@@ -90,6 +91,8 @@ pub struct Peer {
     pub height: Option<Height>,
     /// Why it is not connected: how the last connection or attempt ended. `None` while connected.
     pub last_error: Option<String>,
+    /// How long the certificate lasts that it showed. `None` while it is not connected.
+    pub certificate: Option<Validity>,
 }
 
 /// Asks the Listener how all connections stand.

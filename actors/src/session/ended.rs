@@ -21,8 +21,8 @@ pub enum Ended {
     SourceShareFull { with: Source, share: usize },
     #[error("it cannot be reached: {0}")]
     Unreachable(io::Error),
-    #[error("its certificate was refused: {0}")]
-    UntrustedCertificate(String),
+    #[error("the certificate for {subject} that it shows was refused: {reason}")]
+    UntrustedCertificate { subject: String, reason: String },
     #[error("TLS failed: {0}")]
     Tls(String),
     #[error(transparent)]
@@ -60,7 +60,7 @@ impl Ended {
             Self::HandshakesFull(_) => "handshakes-full",
             Self::SourceShareFull { .. } => "source-share-full",
             Self::Unreachable(_) => "unreachable",
-            Self::UntrustedCertificate(_) => "untrusted-certificate",
+            Self::UntrustedCertificate { .. } => "untrusted-certificate",
             Self::Tls(_) => "tls",
             Self::Refused(refusal) => refusal.kind(),
             Self::OtherNode { .. } => "other-node",
@@ -149,7 +149,7 @@ mod tests {
             Ended::HandshakesFull(1),
             Ended::SourceShareFull { with: Source::from(IpAddr::from(Ipv4Addr::LOCALHOST)), share: 1 },
             Ended::Unreachable(error()),
-            Ended::UntrustedCertificate("expired".into()),
+            Ended::UntrustedCertificate { subject: "node0@Org01".into(), reason: "expired".into() },
             Ended::Tls("cut off".into()),
             TlsRefusal::NoCertificate.into(),
             TlsRefusal::Subject("CN").into(),

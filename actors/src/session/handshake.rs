@@ -20,6 +20,7 @@ use std::{io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
+use minidlt_config::tls::Validity;
 use minidlt_protocol::{
     block::Head,
     codec,
@@ -28,10 +29,7 @@ use minidlt_protocol::{
     registry::Registry,
     types::{Hash, Identity},
 };
-use openssl::{
-    ssl::{Ssl, SslContext, SslRef},
-    x509::X509VerifyResult,
-};
+use openssl::{ssl::SslRef, x509::X509VerifyResult};
 use socket2::SockRef;
 use tokio::{
     io::{ReadHalf, WriteHalf},
@@ -50,7 +48,7 @@ use crate::{
         verifier::{Open, Opened},
     },
     progress::{Progress, Watched, Way},
-    tls::{self, Authority, TlsRefusal},
+    tls::{self, Current, Live, TlsRefusal},
 };
 
 /// So few bytes wait in the system to be sent, beyond those that are on their way: what waits there
@@ -65,6 +63,8 @@ pub struct Established {
     pub address: SocketAddr,
     /// When it was connected.
     pub began: Instant,
+    /// How long the certificate lasts that it showed.
+    pub certificate: Option<Validity>,
     pub alive: Alive,
     pub reader: FrameReader<ReadHalf<Stream>>,
     pub writer: FrameWriter<WriteHalf<Stream>>,
@@ -75,8 +75,7 @@ pub struct Handshaker {
     pub me: Identity,
     pub network: Hash,
     pub registry: Arc<Registry>,
-    pub authority: Arc<Authority>,
-    pub context: SslContext,
+    pub tls: Arc<Live>,
     pub head: watch::Receiver<Head>,
     pub routes: Routes,
     /// For all of it, from connecting to the other's `Alive`.
@@ -95,10 +94,11 @@ impl Handshaker {
         let began = Instant::now();
         let shaking = async {
             let progress = Progress::new();
-            let mut stream = self.stream(tcp, &progress)?;
+            let tls = self.tls.now();
+            let mut stream = stream(&tls, tcp, &progress)?;
             let accepted = Pin::new(&mut stream).accept().await;
             accepted.map_err(|error| tls_failed(error, stream.ssl()))?;
-            let peer = self.identify(stream.ssl())?;
+            let peer = self.identify(&tls, stream.ssl())?;
             if peer >= self.me {
                 return Err(Ended::WrongSide(peer));
             }
@@ -150,25 +150,19 @@ impl Handshaker {
 
     async fn shake(&self, node: &Identity, tcp: TcpStream, progress: Arc<Progress>) -> Result<Established, Ended> {
         let (address, began) = (tcp.peer_addr().map_err(Ended::Unreachable)?, Instant::now());
-        let mut stream = self.stream(tcp, &progress)?;
+        let tls = self.tls.now();
+        let mut stream = stream(&tls, tcp, &progress)?;
         let connected = Pin::new(&mut stream).connect().await;
         connected.map_err(|error| tls_failed(error, stream.ssl()))?;
-        let found = self.identify(stream.ssl())?;
+        let found = self.identify(&tls, stream.ssl())?;
         if found != *node {
             return Err(Ended::OtherNode { expected: node.clone(), found });
         }
         self.greet(stream, progress, found, (address, began)).await
     }
 
-    /// TLS over a connection whose bytes are noted as they move.
-    fn stream(&self, tcp: TcpStream, progress: &Arc<Progress>) -> Result<Stream, Ended> {
-        let unsent = SockRef::from(&tcp).set_tcp_notsent_lowat(UNSENT_BYTES);
-        tcp.set_nodelay(true).and(unsent).map_err(FrameError::Io)?;
-        Ok(SslStream::new(Ssl::new(&self.context)?, Watched::new(tcp, progress.clone()))?)
-    }
-
-    fn identify(&self, ssl: &SslRef) -> Result<Identity, TlsRefusal> {
-        let identity = self.authority.identify(ssl)?;
+    fn identify(&self, tls: &Current, ssl: &SslRef) -> Result<Identity, TlsRefusal> {
+        let identity = tls.authority.identify(ssl)?;
         match self.registry.active_node(&identity) {
             Some(_) => Ok(identity),
             None => Err(TlsRefusal::NotANode(identity)),
@@ -183,6 +177,7 @@ impl Handshaker {
         (address, began): (SocketAddr, Instant),
     ) -> Result<Established, Ended> {
         let binding = tls::binding(stream.ssl(), &self.network)?;
+        let certificate = stream.ssl().peer_certificate().and_then(|shown| Validity::of(&shown).ok());
         let (from, to) = tokio::io::split(stream);
         let mut reader = FrameReader::new(from, MAX_HANDSHAKE_FRAME_BYTES, self.limit).measured_by(progress.clone());
         let mut writer = FrameWriter::new(to, self.stall).measured_by(progress);
@@ -190,7 +185,7 @@ impl Handshaker {
         writer.flush().await?;
         let alive = self.check(reader.next().await?, &peer, binding).await?;
         reader.set_limits(MAX_FRAME_BYTES, self.idle);
-        Ok(Established { peer, address, began, alive, reader, writer })
+        Ok(Established { peer, address, began, certificate, alive, reader, writer })
     }
 
     /// This node's `Alive`, for this peer on this connection.
@@ -239,9 +234,19 @@ impl Handshaker {
     }
 }
 
+/// TLS over a connection whose bytes are noted as they move.
+fn stream(tls: &Current, tcp: TcpStream, progress: &Arc<Progress>) -> Result<Stream, Ended> {
+    let unsent = SockRef::from(&tcp).set_tcp_notsent_lowat(UNSENT_BYTES);
+    tcp.set_nodelay(true).and(unsent).map_err(FrameError::Io)?;
+    Ok(SslStream::new(tls::connection(&tls.peer)?, Watched::new(tcp, progress.clone()))?)
+}
+
 fn tls_failed(error: openssl::ssl::Error, ssl: &SslRef) -> Ended {
     match ssl.verify_result() {
         X509VerifyResult::OK => Ended::Tls(error.to_string()),
-        refused => Ended::UntrustedCertificate(refused.error_string().to_owned()),
+        refused => {
+            let subject = tls::refused_subject(ssl).unwrap_or_else(|| "nobody".into());
+            Ended::UntrustedCertificate { subject, reason: refused.error_string().to_owned() }
+        }
     }
 }

@@ -20,6 +20,7 @@ use std::{
 
 use actix::Message;
 use bytes::Bytes;
+use minidlt_config::tls::Validity;
 use minidlt_protocol::{
     message::{Alive, MessageError, SyncContent},
     types::{Height, Identity},
@@ -71,6 +72,8 @@ pub struct Session {
     began: Instant,
     queue: Arc<Queue>,
     height: Arc<AtomicU64>,
+    /// How long the certificate lasts that the peer showed.
+    pub certificate: Option<Validity>,
     close: oneshot::Sender<Ended>,
 }
 
@@ -88,7 +91,7 @@ pub struct Surroundings {
 impl Session {
     /// Starts the session's task on this thread.
     pub fn start(id: u64, established: Established, surroundings: Surroundings) -> Self {
-        let Established { peer, began, alive, reader, writer, .. } = established;
+        let Established { peer, began, certificate, alive, reader, writer, .. } = established;
         let queue = Arc::new(Queue::new(surroundings.bounds));
         let height = Arc::new(AtomicU64::new(alive.height.get()));
         let (close, closed) = oneshot::channel();
@@ -112,7 +115,7 @@ impl Session {
                 log::debug!("a session ended after the listener");
             }
         });
-        Self { id, began, queue, height, close }
+        Self { id, began, queue, height, certificate, close }
     }
 
     /// Whether it was connected after that moment.

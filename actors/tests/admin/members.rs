@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::{
     network::{ADMIN, ME, Paper, TRADER, identity},
-    node::Node,
+    node::{Answer, Node},
 };
 
 #[actix_web::test]
@@ -160,4 +160,30 @@ async fn health_is_told_on_the_loopback_alone() {
     let metrics = get("/metrics").await;
     assert!(metrics.text.contains("minidlt_height 7") && metrics.text.ends_with("# EOF\n"), "{}", metrics.text);
     running.stop().await;
+}
+
+#[actix_web::test]
+async fn the_status_shows_how_long_certificates_last_and_new_ones_count_from_then_on() {
+    let node = Node::start();
+    let shown = node.get(TRADER, "/v1/status").await.json()["certificates"].clone();
+    for which in ["own", "ca"] {
+        // The tests' certificates last two days.
+        assert!((1..=2).contains(&shown[which]["days_left"].as_i64().unwrap()), "{shown}");
+        assert!(shown[which]["expires"].as_u64().unwrap() > 0, "{shown}");
+    }
+    assert!(shown["former_ca"].is_null(), "{shown}");
+
+    let mut organisations = node.network.genesis.organisations.clone();
+    let Some(own) = organisations.iter_mut().find(|organisation| organisation.name.as_str() == "Org01") else {
+        panic!("Org01 is there")
+    };
+    let next = Paper::issue("Org01 CA", "Org01", None);
+    let pem = String::from_utf8(next.certificate.to_pem().unwrap()).unwrap();
+    own.former_ca = Some(std::mem::replace(&mut own.ca, pem));
+    node.tls.set_authority(&organisations).unwrap();
+    let renewed = Paper::issue("trader", "Org01", Some(&next));
+    let client = node.client_with(Some(&renewed));
+    let answer = Answer::read(client.get(node.url("/v1/status")).send().await.unwrap()).await;
+    assert!(answer.json()["certificates"]["former_ca"]["expires"].as_u64().unwrap() > 0, "{}", answer.text);
+    assert_eq!(node.get(TRADER, "/v1/status").await.status, 200, "the former one's are believed still");
 }

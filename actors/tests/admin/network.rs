@@ -139,8 +139,11 @@ impl Network {
             user(ADMIN, &[Role::Admin, Role::Submitter], &nodes),
             user(ELSEWHERE, &[Role::Submitter], &nodes[1..2]),
         ];
-        let organisation =
-            |(name, paper): (&&str, &Paper)| Organisation { name: name.parse().unwrap(), ca: paper.pem() };
+        let organisation = |(name, paper): (&&str, &Paper)| Organisation {
+            name: name.parse().unwrap(),
+            ca: paper.pem(),
+            former_ca: None,
+        };
         let genesis = Genesis {
             network: "test".parse().unwrap(),
             created: Timestamp::from_millis(1),

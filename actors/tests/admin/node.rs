@@ -22,7 +22,7 @@ use minidlt_actors::{
         sync::{GetSyncStatus, SyncStatus, Voting, VotingState},
     },
     metrics::Metrics,
-    tls::{self, Authority},
+    tls::{Authority, Live},
 };
 use minidlt_protocol::{
     block::SharedTransaction,
@@ -134,6 +134,7 @@ impl Handler<GetPeers> for Fake {
             state,
             height: Some(Height::new(3)),
             last_error: None,
+            certificate: None,
         };
         MessageResult(vec![
             peer("node1@Org02", PeerState::Connected),
@@ -191,6 +192,7 @@ pub struct Node {
     pub stamps: Arc<Mutex<Vec<Stamp>>>,
     pub stop: Arc<Notify>,
     pub metrics: Arc<Metrics>,
+    pub tls: Arc<Live>,
     pub running: Running,
     _directory: TempDir,
     /// Whether its clients speak HTTP/2.
@@ -221,13 +223,15 @@ impl Node {
         let (stop, metrics) = (Arc::new(Notify::new()), Arc::new(Metrics::new()));
         let directory = TempDir::new().unwrap();
         let authority = Arc::new(Authority::new(&network.genesis.organisations).unwrap());
-        let acceptor = tls::api_acceptor(&network.paper(ME, "Org01").credentials(), &authority).unwrap();
+        let own = network.paper(ME, "Org01").credentials();
+        let tls = Live::new(identity(ME), own, authority, metrics.clone()).unwrap();
+        let acceptor = tls.acceptor().unwrap();
         let bad = BadBlock { height: Height::new(2), reason: "its hash".into() };
         let verification = Verification { height: Height::new(3), first_bad: Some(bad) };
         let api = Api {
             ledger: chain.clone(),
             registry,
-            authority,
+            tls: tls.clone(),
             genesis: Arc::new(network.genesis.clone()),
             me: identity(ME),
             mempool: MempoolRecipients {
@@ -246,7 +250,7 @@ impl Node {
             limits: Limits { workers: 1, ..limits },
         };
         let running = start(api, TcpListener::bind("127.0.0.1:0").unwrap(), acceptor).unwrap();
-        Self { network, chain, fake, stamps, stop, metrics, running, _directory: directory, http2: true }
+        Self { network, chain, fake, stamps, stop, metrics, tls, running, _directory: directory, http2: true }
     }
 
     pub fn url(&self, path: &str) -> String {

@@ -1,8 +1,11 @@
 //! The API's side of TLS: whoever an organisation certified comes in, under the name it certified.
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
 
-use minidlt_actors::tls::{self, Credentials, TlsRefusal};
+use minidlt_actors::{
+    metrics::Metrics,
+    tls::{self, Credentials, TlsRefusal},
+};
 use openssl::ssl::Ssl;
 use tokio::io::AsyncReadExt;
 use tokio_openssl::SslStream;
@@ -15,7 +18,7 @@ use crate::{
 /// Connects with these credentials; what the API makes of them.
 async fn visit(network: &Network, credentials: &Credentials) -> Option<Result<String, TlsRefusal>> {
     let authority = network.authority();
-    let acceptor = tls::api_acceptor(&network.credentials(1), &authority).unwrap().build();
+    let acceptor = network.tls(1, Arc::new(Metrics::new())).acceptor().unwrap().build();
     let (near, far) = tokio::io::duplex(1 << 16);
     let client = tls::peer_context(credentials, &authority).unwrap();
     let mut client = SslStream::new(Ssl::new(&client).unwrap(), near).unwrap();

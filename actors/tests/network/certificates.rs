@@ -1,5 +1,10 @@
 //! Certificate authorities and what they issue.
 
+use std::{
+    ops::Range,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
 use minidlt_actors::tls::Credentials;
 use openssl::{
     asn1::Asn1Time,
@@ -43,8 +48,17 @@ impl Ca {
     }
 
     pub fn issue(&self, common_name: &str, organisation: &str) -> Credentials {
+        self.issue_for(common_name, organisation, 0..1)
+    }
+
+    /// Valid from one day to another, counted from now.
+    pub fn issue_for(&self, common_name: &str, organisation: &str, days: Range<i64>) -> Credentials {
         let key = key();
         let mut builder = builder(common_name, organisation, &key);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
+        let day = |days: i64| Asn1Time::from_unix(now + days * 86_400).unwrap();
+        builder.set_not_before(&day(days.start)).unwrap();
+        builder.set_not_after(&day(days.end)).unwrap();
         builder.set_issuer_name(self.certificate.subject_name()).unwrap();
         builder.sign(&self.key, MessageDigest::sha256()).unwrap();
         let above = self.intermediate.then(|| self.certificate.clone());

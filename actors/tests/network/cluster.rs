@@ -16,7 +16,7 @@ use minidlt_actors::{
     },
     metrics::{ByReason, Metrics, Reason},
     signer::Signer,
-    tls::{Authority, Credentials},
+    tls::{Authority, Credentials, Live},
     verifier::{NearVerifier, Verifier},
 };
 use minidlt_protocol::{
@@ -115,7 +115,8 @@ impl Network {
     pub fn new(n: usize) -> Self {
         let cas: Vec<Ca> = (0..n).map(|n| Ca::new(&format!("Org{n}"))).collect();
         let sockets: Vec<TcpListener> = (0..n).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let organisations = (0..n).map(|n| Organisation { name: identity(n).organisation, ca: cas[n].pem() });
+        let organisation =
+            |n: usize| Organisation { name: identity(n).organisation, ca: cas[n].pem(), former_ca: None };
         let nodes = sockets.iter().enumerate().map(|(n, socket)| Node {
             name: identity(n).name,
             organisation: identity(n).organisation,
@@ -136,7 +137,7 @@ impl Network {
             consensus: ConsensusMode::Bft,
             timeouts: Timeouts::default(),
             synchronise: Default::default(),
-            organisations: organisations.collect(),
+            organisations: (0..n).map(organisation).collect(),
             nodes: nodes.collect(),
             users: vec![trader],
             policies: Default::default(),
@@ -152,8 +153,13 @@ impl Network {
         self.genesis.registry()
     }
 
-    pub fn authority(&self) -> Authority {
-        Authority::new(&self.genesis.organisations).unwrap()
+    pub fn authority(&self) -> Arc<Authority> {
+        Arc::new(Authority::new(&self.genesis.organisations).unwrap())
+    }
+
+    /// What node `n` shows and believes.
+    pub fn tls(&self, n: usize, metrics: Arc<Metrics>) -> Arc<Live> {
+        Live::new(identity(n), self.credentials(n), self.authority(), metrics).unwrap()
     }
 
     pub fn credentials(&self, n: usize) -> Credentials {
@@ -168,18 +174,18 @@ impl Network {
     pub async fn start(&mut self, n: usize, limits: Limits) -> TestNode {
         let socket = self.sockets[n].take().unwrap_or_else(|| TcpListener::bind(self.address(n)).unwrap());
         let (metrics, registry, network) = (Arc::new(Metrics::new()), Arc::new(self.registry()), self.id());
+        let tls = self.tls(n, metrics.clone());
         let (head_sender, head) = watch::channel(head(n as u64));
         let settings = Settings {
             me: identity(n),
             network,
             registry: registry.clone(),
-            authority: Arc::new(self.authority()),
-            credentials: self.credentials(n),
+            tls: tls.clone(),
             head,
             metrics: metrics.clone(),
             limits,
         };
-        let listener = Listener::new(settings, socket).unwrap().start();
+        let listener = Listener::new(settings, socket).start();
         let directory = new_node();
         let signer = Signer::open(identity(n), network, key(n), directory.path(), listener.clone().recipient());
         let signer = signer.unwrap().start();
@@ -196,7 +202,7 @@ impl Network {
             changed: ear.recipient(),
         };
         listener.send(Begin(routes)).await.unwrap();
-        TestNode { listener, signer, metrics, heard, _head: head_sender, _directory: directory }
+        TestNode { listener, signer, metrics, tls, heard, _head: head_sender, _directory: directory }
     }
 }
 
@@ -224,6 +230,7 @@ pub struct TestNode {
     pub listener: Addr<Listener>,
     pub signer: Addr<Signer>,
     pub metrics: Arc<Metrics>,
+    pub tls: Arc<Live>,
     heard: mpsc::UnboundedReceiver<Heard>,
     _head: watch::Sender<Head>,
     _directory: TempDir,

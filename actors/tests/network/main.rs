@@ -11,6 +11,7 @@ mod hostile;
 mod random;
 mod raw;
 mod relay;
+mod renewal;
 #[path = "../shared/seed.rs"]
 mod seed;
 mod sequences;

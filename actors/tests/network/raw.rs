@@ -1,6 +1,6 @@
 //! The other end of a connection, in the hands of a test.
 
-use std::{pin::Pin, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use minidlt_actors::{
@@ -34,7 +34,7 @@ pub struct Raw {
 
 impl Raw {
     /// TLS alone.
-    pub async fn connect(address: &str, credentials: &Credentials, authority: &Authority, network: Hash) -> Self {
+    pub async fn connect(address: &str, credentials: &Credentials, authority: &Arc<Authority>, network: Hash) -> Self {
         let tcp = TcpStream::connect(address).await.unwrap();
         let context = tls::peer_context(credentials, authority).unwrap();
         let mut stream = SslStream::new(Ssl::new(&context).unwrap(), tcp).unwrap();
@@ -52,8 +52,13 @@ impl Raw {
 
     /// As node `n` should, up to and including the handshake with node `with`.
     pub async fn join(network: &Network, n: usize, with: usize) -> Self {
+        Self::join_by(network, n, &network.credentials(n), with).await
+    }
+
+    /// The same with a certificate of one's choice.
+    pub async fn join_by(network: &Network, n: usize, credentials: &Credentials, with: usize) -> Self {
         let id = network.id();
-        let mut raw = Self::connect(network.address(with), &network.credentials(n), &network.authority(), id).await;
+        let mut raw = Self::connect(network.address(with), credentials, &network.authority(), id).await;
         let alive = alive(id, Some(raw.binding));
         raw.send(&stamped(id, identity(n), Recipient::One(identity(with)), &alive, &key(n))).await;
         raw.receive().await.expect("the other's Alive");

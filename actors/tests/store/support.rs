@@ -67,7 +67,7 @@ pub fn genesis(network: &str) -> Genesis {
         consensus: ConsensusMode::Bft,
         timeouts: Timeouts::default(),
         synchronise: Default::default(),
-        organisations: vec![Organisation { name: name("Org01"), ca: "a certificate".into() }],
+        organisations: vec![Organisation { name: name("Org01"), ca: "a certificate".into(), former_ca: None }],
         nodes: nodes.collect(),
         users: vec![trader],
         policies: [(name("orderers"), orderers)].into(),

@@ -21,6 +21,8 @@ pub struct Status {
     pub created: Timestamp,
     #[serde(default)]
     pub peers: Vec<Peer>,
+    #[serde(default)]
+    pub certificates: Certificates,
     pub mempool: Mempool,
     #[serde(default)]
     pub evidence: Vec<Evidence>,
@@ -83,6 +85,24 @@ pub struct Peer {
     pub height: Option<Height>,
     /// Why it is not connected.
     pub last_error: Option<String>,
+    /// Of the certificate that it shows, while it is connected.
+    pub certificate: Option<Validity>,
+}
+
+/// How long the node's own certificate lasts, and its organisation's CAs.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Certificates {
+    pub own: Option<Validity>,
+    pub ca: Option<Validity>,
+    pub former_ca: Option<Validity>,
+}
+
+/// When a certificate runs out.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Validity {
+    pub expires: Timestamp,
+    /// Whole days; below 0 where it is past.
+    pub days_left: i64,
 }
 
 #[derive(Debug, Clone, Deserialize)]

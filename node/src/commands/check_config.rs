@@ -6,7 +6,10 @@ use std::{
 };
 
 use clap::Args;
-use minidlt_config::user::{self, USER_FILE};
+use minidlt_config::{
+    tls::Lapse,
+    user::{self, USER_FILE},
+};
 use thiserror::Error;
 
 use super::{Failure, flags::NodeFlags};
@@ -26,6 +29,10 @@ pub struct CheckConfig {
 #[error("{} is a user's directory; the flags in place of a node's config.yaml are for a node's", .0.display())]
 struct NodesFlags(PathBuf);
 
+#[derive(Debug, Error)]
+#[error("{0}")]
+struct RunOut(String);
+
 impl CheckConfig {
     pub fn run(self) -> Result<(), Failure> {
         let (identity, genesis, warnings) = if self.path.join(USER_FILE).exists() {
@@ -35,7 +42,13 @@ impl CheckConfig {
             let user = user::load(&self.path)?;
             (user.identity, user.genesis, user.warnings)
         } else {
-            let node = minidlt_config::load(&self.path, self.flags.into())?;
+            let mut node = minidlt_config::load(&self.path, self.flags.into())?;
+            // It starts with one that has run out, but is of no use before that is renewed.
+            match node.tls.lapse().map_err(Failure::failed)? {
+                Some(Lapse::Over(problem)) => return Err(Failure::usage(RunOut(problem))),
+                Some(Lapse::Soon(warning)) => node.warnings.push(warning),
+                None => {}
+            }
             (node.identity, node.genesis, node.warnings)
         };
         for warning in warnings {

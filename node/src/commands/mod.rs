@@ -10,6 +10,7 @@ mod flags;
 mod init;
 mod keygen;
 mod receipt;
+mod renew;
 mod start;
 mod state_proof;
 mod status;
@@ -43,6 +44,7 @@ commands! {
     Start(start::Start),
     Keygen(keygen::Keygen),
     CheckConfig(check_config::CheckConfig),
+    Renew(renew::Renew),
     Submit(submit::Submit),
     Status(status::StatusCommand),
     Blocks(blocks::Blocks),

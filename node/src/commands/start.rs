@@ -1,4 +1,5 @@
-//! `minidlt start`: runs a node until it is told to end, by SIGINT, SIGTERM, SIGHUP or the API.
+//! `minidlt start`: runs a node until it is told to end, by SIGINT, SIGTERM or the API. SIGHUP tells it to look at
+//! its certificate's files now.
 
 use std::{
     io::{self, Write},
@@ -6,7 +7,10 @@ use std::{
     process,
 };
 
-use actix_rt::System;
+use actix_rt::{
+    System,
+    signal::unix::{SignalKind, signal},
+};
 use clap::Args;
 use log::{LevelFilter, info, warn};
 use minidlt_actors::{fatal, wiring};
@@ -16,7 +20,8 @@ use minidlt_protocol::types::Height;
 use super::{Failure, flags::NodeFlags};
 use crate::interrupt::Interrupts;
 
-/// Run a node until Ctrl-C, SIGTERM or an administrator stops it; it logs to standard error
+/// Run a node until Ctrl-C, SIGTERM or an administrator stops it; it logs to standard error, and looks at its
+/// certificate's files on SIGHUP
 #[derive(Debug, Args)]
 pub struct Start {
     /// The node's directory, such as network/node0
@@ -46,13 +51,17 @@ impl Start {
 
 async fn serve(settings: Settings, vote_from: Option<Height>) -> Result<(), Failure> {
     let (me, network) = (settings.identity.clone(), settings.genesis.network.clone());
-    let mut interrupts = Interrupts::listen()?;
+    let mut interrupts = Interrupts::listen_beside_hang_up()?;
+    let mut hang_up = signal(SignalKind::hangup())?;
     let node = wiring::start(settings, vote_from).await?;
     info!("{me} of network {network} serves its API at https://{}", node.api);
     let stop = node.stop.clone();
-    let why = tokio::select! {
-        signal = interrupts.next() => signal.to_string(),
-        () = stop.notified() => "an administrator".to_owned(),
+    let why = loop {
+        tokio::select! {
+            signal = interrupts.next() => break signal.to_string(),
+            () = stop.notified() => break "an administrator".to_owned(),
+            _ = hang_up.recv() => node.renew.notify_one(),
+        }
     };
     info!("stopping, as told by {why}");
     node.end().await;

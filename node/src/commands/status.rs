@@ -6,7 +6,7 @@ use minidlt_protocol::types::Identity;
 
 use super::Failure;
 use crate::client::{
-    answers::{At, Consensus, Evidence, Fork, Peer, Place, Status},
+    answers::{At, Certificates, Consensus, Evidence, Fork, Peer, Place, Status, Validity},
     connect::ConnectNode,
     run::block_on,
     time::rfc3339,
@@ -48,6 +48,7 @@ fn report(status: &Status) -> String {
         head,
         created,
         peers,
+        certificates,
         mempool,
         evidence,
         uptime_s,
@@ -67,6 +68,11 @@ fn report(status: &Status) -> String {
         let Place { header: At { height }, hash } = ours;
         lines.push(format!("FORK       at height {height}: {hash} here, {} shown by {shown_by}", theirs.hash));
     }
+    let Certificates { own, ca, former_ca } = certificates;
+    let organisation = &node.organisation;
+    lines.extend(own.map(|own| format!("expires    its certificate {}", when(own))));
+    lines.extend(ca.map(|ca| format!("expires    the CA of {organisation} {}", when(ca))));
+    lines.extend(former_ca.map(|ca| format!("expires    the former CA of {organisation} {}", when(ca))));
     lines.extend(peers.iter().map(peer));
     lines.extend(evidence.iter().map(lie));
     lines.push(String::new());
@@ -92,11 +98,19 @@ fn names(who: &[Identity]) -> String {
     who.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
+fn when(Validity { expires, days_left }: Validity) -> String {
+    match days_left {
+        0.. => format!("{}, in {days_left} days", rfc3339(expires)),
+        _ => format!("{}, IT HAS RUN OUT", rfc3339(expires)),
+    }
+}
+
 fn peer(peer: &Peer) -> String {
-    let Peer { name, organisation, address, state, height, last_error } = peer;
+    let Peer { name, organisation, address, state, height, last_error, certificate } = peer;
     let height = height.map_or_else(|| "unknown".into(), |height| height.to_string());
     let error = last_error.as_ref().map(|error| format!(", last error: {error}")).unwrap_or_default();
-    format!("peer       {name}@{organisation} at {address}: {state}, height {height}{error}")
+    let certificate = certificate.map(|validity| format!(", certificate until {}", when(validity))).unwrap_or_default();
+    format!("peer       {name}@{organisation} at {address}: {state}, height {height}{certificate}{error}")
 }
 
 fn lie(Evidence { voter, height, round, kind, transaction }: &Evidence) -> String {
@@ -159,6 +173,20 @@ mod tests {
         let nobody = r#""active": true, "round": 0, "missing": [{"name": "node3", "organisation": "Org04"}]"#;
         let report = status(nobody, THERE);
         assert!(report.contains("height 8, round 0\n           accepted by nobody yet\n"), "{report}");
+    }
+
+    #[test]
+    fn certificates_ends_are_told_by_their_days() {
+        let peer = r#""state": "connected", "height": 7, "last_error": null, "certificate": {"expires": 86400000,
+            "days_left": 29}}], "certificates": {"own": {"expires": 0, "days_left": -1}, "ca": {"expires": 3600000,
+            "days_left": 0}, "former_ca": null}, "evidence": [{"voter": {"name": "a", "organisation": "b"}, "height": 1,
+            "round": 0, "kind": "prevote", "transaction": "HASH""#;
+        let peer = peer.replace("HASH", &"cd".repeat(32));
+        let report = status(r#""active": false, "round": 0, "accepted_by": [], "missing": []"#, &peer);
+        let lines = "expires    its certificate 1970-01-01T00:00:00.000Z, IT HAS RUN OUT\n\
+                     expires    the CA of Org01 1970-01-01T01:00:00.000Z, in 0 days\n";
+        assert!(report.contains(lines), "{report}");
+        assert!(report.contains(", height 7, certificate until 1970-01-02T00:00:00.000Z, in 29 days\n"), "{report}");
     }
 
     #[test]

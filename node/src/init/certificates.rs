@@ -1,7 +1,7 @@
 //! X.509 (RFC 5280): each organisation's authority, and what it issues. Keys are of P-256, which
 //! every TLS 1.3 implementation and browser takes.
 
-use std::time::SystemTime;
+use std::{net::IpAddr, time::SystemTime};
 
 use minidlt_protocol::types::{Identity, Name};
 use openssl::{
@@ -12,10 +12,10 @@ use openssl::{
     hash::MessageDigest,
     nid::Nid,
     pkcs12::Pkcs12,
-    pkey::{PKey, Private},
+    pkey::{PKey, PKeyRef, Private},
     stack::Stack,
     x509::{
-        X509, X509Builder, X509Name, X509NameBuilder, X509Ref,
+        X509, X509Builder, X509Name, X509NameBuilder, X509NameRef, X509Ref, X509Req, X509ReqBuilder,
         extension::{
             AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAlternativeName,
             SubjectKeyIdentifier,
@@ -27,7 +27,7 @@ const DAY_SECONDS: i64 = 24 * 3_600;
 /// Ten years.
 const AUTHORITY_DAYS: i64 = 3_650;
 /// The longest that browsers accept.
-const LEAF_DAYS: i64 = 825;
+pub const LEAF_DAYS: u16 = 825;
 /// Machines' clocks differ: what is issued now is valid a little earlier.
 const BACKDATED_SECONDS: i64 = 3_600;
 /// Bits of a random serial number: positive and within RFC 5280's 20 bytes.
@@ -83,22 +83,46 @@ impl Authority {
         self.key.private_key_to_pem_pkcs8()
     }
 
+    /// One that was made before: its certificate and its key.
+    pub fn of(organisation: Name, certificate: X509, key: PKey<Private>) -> Self {
+        Self { organisation, certificate, key }
+    }
+
     /// Issues a certificate with a new key.
     pub fn issue(&self, member: &Identity, purpose: &Purpose<'_>) -> Result<Issued, ErrorStack> {
-        let key = new_key()?;
         let name = subject(member.name.as_str(), &member.organisation)?;
-        let mut builder = builder(&name, self.certificate.subject_name(), &key, LEAF_DAYS)?;
+        let (names, is_server) = match purpose {
+            Purpose::Node { host } => (Some(alternative_names(host)), true),
+            Purpose::User => (None, false),
+        };
+        self.certify(&name, names, is_server, LEAF_DAYS)
+    }
+
+    /// The same with a new key and other dates, for a server too if it `is_server`.
+    pub fn renew(&self, old: &X509Ref, is_server: bool, days: u16) -> Result<Issued, ErrorStack> {
+        self.certify(old.subject_name(), names_of(old), is_server, days)
+    }
+
+    fn certify(
+        &self,
+        name: &X509NameRef,
+        names: Option<SubjectAlternativeName>,
+        is_server: bool,
+        days: u16,
+    ) -> Result<Issued, ErrorStack> {
+        let key = new_key()?;
+        let mut builder = builder(name, self.certificate.subject_name(), &key, i64::from(days))?;
         builder.append_extension(BasicConstraints::new().critical().build()?)?;
         builder.append_extension(KeyUsage::new().critical().digital_signature().build()?)?;
         let mut usage = ExtendedKeyUsage::new();
         usage.client_auth();
-        if let Purpose::Node { .. } = purpose {
+        if is_server {
             usage.server_auth();
         }
         builder.append_extension(usage.build()?)?;
         self.append_identifiers(&mut builder, &self.certificate)?;
-        if let Purpose::Node { host } = purpose {
-            let names = alternative_names(host).build(&builder.x509v3_context(Some(&self.certificate), None))?;
+        if let Some(names) = names {
+            let names = names.build(&builder.x509v3_context(Some(&self.certificate), None))?;
             builder.append_extension(names)?;
         }
         builder.sign(&self.key, MessageDigest::sha256())?;
@@ -114,6 +138,14 @@ impl Authority {
 }
 
 impl Issued {
+    pub fn certificate(&self) -> &X509Ref {
+        &self.certificate
+    }
+
+    pub fn key(&self) -> &PKeyRef<Private> {
+        &self.key
+    }
+
     pub fn certificate_pem(&self) -> Result<Vec<u8>, ErrorStack> {
         self.certificate.to_pem()
     }
@@ -142,8 +174,8 @@ fn subject(common_name: &str, organisation: &Name) -> Result<X509Name, ErrorStac
 }
 
 fn builder(
-    subject: &openssl::x509::X509NameRef,
-    issuer: &openssl::x509::X509NameRef,
+    subject: &X509NameRef,
+    issuer: &X509NameRef,
     key: &PKey<Private>,
     days: i64,
 ) -> Result<X509Builder, ErrorStack> {
@@ -173,12 +205,47 @@ fn alternative_names(host: &str) -> SubjectAlternativeName {
     let mut names = SubjectAlternativeName::new();
     names.dns("localhost").ip("127.0.0.1");
     if host != "localhost" && host != "127.0.0.1" {
-        match host.parse::<std::net::IpAddr>() {
+        match host.parse::<IpAddr>() {
             Ok(_) => names.ip(host),
             Err(_) => names.dns(host),
         };
     }
     names
+}
+
+/// The names by which a certificate's owner is reached.
+fn names_of(certificate: &X509Ref) -> Option<SubjectAlternativeName> {
+    let found = certificate.subject_alt_names()?;
+    let mut names = SubjectAlternativeName::new();
+    for name in &found {
+        if let Some(host) = name.dnsname() {
+            names.dns(host);
+        } else if let Some(address) = name.ipaddress().and_then(address) {
+            names.ip(&address.to_string());
+        }
+    }
+    Some(names)
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let four = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    four.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
+}
+
+/// Asks an authority that is elsewhere for what [`Authority::renew`] issues: the request, and its new key.
+pub fn request(old: &X509Ref) -> Result<(X509Req, PKey<Private>), ErrorStack> {
+    let key = new_key()?;
+    let mut builder: X509ReqBuilder = X509Req::builder()?;
+    builder.set_version(0)?;
+    builder.set_subject_name(old.subject_name())?;
+    builder.set_pubkey(&key)?;
+    if let Some(names) = names_of(old) {
+        let mut extensions = Stack::new()?;
+        extensions.push(names.build(&builder.x509v3_context(None))?)?;
+        builder.add_extensions(&extensions)?;
+    }
+    builder.sign(&key, MessageDigest::sha256())?;
+    Ok((builder.build(), key))
 }
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ pub fn assemble(
 
 fn organisation(authority: &Authority) -> Result<Organisation, ErrorStack> {
     let ca = String::from_utf8_lossy(&authority.certificate_pem()?).into_owned();
-    Ok(Organisation { name: authority.organisation().clone(), ca })
+    Ok(Organisation { name: authority.organisation().clone(), ca, former_ca: None })
 }
 
 fn policies(organisations: &[Name]) -> Result<BTreeMap<Name, Policy>, InvalidName> {

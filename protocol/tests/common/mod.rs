@@ -65,7 +65,8 @@ fn user((who, seed): (&str, u8), roles: &[Role], gateways: &[u8]) -> User {
 }
 
 pub fn genesis(consensus: ConsensusMode) -> Genesis {
-    let organisation = |n| Organisation { name: name(&format!("Org0{n}")), ca: format!("certificate of Org0{n}\n") };
+    let organisation =
+        |n| Organisation { name: name(&format!("Org0{n}")), ca: format!("certificate of Org0{n}\n"), former_ca: None };
     let member = |at: u8| Node {
         name: node(at).name,
         organisation: node(at).organisation,

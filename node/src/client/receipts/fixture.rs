@@ -48,7 +48,7 @@ pub fn genesis() -> Genesis {
         consensus: ConsensusMode::Bft,
         timeouts: Timeouts::default(),
         synchronise: Default::default(),
-        organisations: vec![Organisation { name: name("Org01"), ca: String::new() }],
+        organisations: vec![Organisation { name: name("Org01"), ca: String::new(), former_ca: None }],
         nodes: (1..=COUNT).map(node).collect(),
         users: vec![trader],
         policies: BTreeMap::new(),

@@ -62,7 +62,7 @@ impl World {
 
 fn organisation(issuer: &Issuer) -> Organisation {
     let ca = String::from_utf8(issuer.certificate_pem().unwrap()).unwrap();
-    Organisation { name: issuer.organisation().clone(), ca }
+    Organisation { name: issuer.organisation().clone(), ca, former_ca: None }
 }
 
 /// A certificate for localhost that names `who`.
@@ -108,6 +108,21 @@ fn a_node_is_whom_its_own_organisation_vouches_for_and_the_genesis_lists() {
         assert!(!found.is_empty() && found.contains(reason), "{what}: {found}");
         assert!(subject.contains("Org01"), "{what}: {subject}");
     }
+}
+
+#[test]
+fn while_an_organisation_replaces_its_ca_nodes_of_both_are_trusted() {
+    let World { one, user, .. } = World::new();
+    let next = Issuer::new(one.organisation()).unwrap();
+    let overlap = Organisation { former_ca: Some(organisation(&one).ca), ..organisation(&next) };
+    let authority = Arc::new(Authority::new(&[overlap]).unwrap());
+    let tls = Tls::new(&UserSettings { authority, ..user }, None).unwrap();
+    for issuer in [&one, &next] {
+        assert_eq!(visit(&tls, "localhost", &issue(issuer, "node1@Org01")), Ok(()));
+        visit(&tls, "example.org", &issue(issuer, "node1@Org01")).unwrap_err();
+    }
+    let stranger = Issuer::new(one.organisation()).unwrap();
+    visit(&tls, "localhost", &issue(&stranger, "node1@Org01")).unwrap_err();
 }
 
 #[test]

@@ -12,6 +12,7 @@ pub mod frame;
 pub mod journal;
 pub mod listener;
 pub mod log_limit;
+pub mod members;
 pub mod mempool;
 pub mod messages;
 pub mod metrics;

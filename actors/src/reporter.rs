@@ -18,7 +18,6 @@ use minidlt_protocol::{
     limits::MAX_LIFETIME_MILLIS,
     transaction::{Refusal, SignedTransaction, TransactionBytes},
     types::{Hash, Height, Identity, Timestamp},
-    vote::Voters,
 };
 
 use crate::{
@@ -40,7 +39,6 @@ pub struct Links {
 /// The actor.
 pub struct Reporter {
     me: Identity,
-    voters: Voters,
     links: Links,
     /// By the accused, so no more than there are voters.
     under_way: BTreeMap<Identity, UnderWay>,
@@ -64,8 +62,8 @@ impl Case {
 }
 
 impl Reporter {
-    pub fn new(me: Identity, voters: Voters, links: Links) -> Self {
-        Self { me, voters, links, under_way: BTreeMap::new() }
+    pub fn new(me: Identity, links: Links) -> Self {
+        Self { me, links, under_way: BTreeMap::new() }
     }
 
     fn is_under_way(&self, accused: &Identity) -> bool {
@@ -81,8 +79,9 @@ impl Reporter {
 
     /// How long until it is this node's turn.
     fn turn(&self, height: Height) -> Duration {
-        let place = self.voters.as_slice().iter().zip(0u64..).find(|(voter, _)| voter.identity == self.me);
-        let count = self.voters.as_slice().len().max(1) as u64;
+        let voters = self.links.reader.members().voters();
+        let place = voters.as_slice().iter().zip(0u64..).find(|(voter, _)| voter.identity == self.me);
+        let count = voters.as_slice().len().max(1) as u64;
         let turns = place.map_or(0, |(_, place)| (place + height.get() % count) % count);
         TURN.saturating_mul(u32::try_from(turns).unwrap_or(u32::MAX))
     }

@@ -10,14 +10,13 @@ use actix::{Actor, Addr, Context, Handler, SyncArbiter, SyncContext};
 use minidlt_protocol::{
     block::SharedTransaction,
     message::{Content, Message, MessageError},
-    registry::Registry,
     transaction::{Refusal, Transaction, TransactionBytes},
     types::{Hash, Identity, Timestamp},
-    vote::Voters,
 };
 
 use crate::{
     clock, fatal,
+    members::Members,
     messages::verifier::{Open, Opened, VerifyTransactions},
     store::reader::{ReadError, Reader},
 };
@@ -35,15 +34,13 @@ pub fn is_committed(reader: Reader) -> IsCommitted {
 pub struct Verifier {
     me: Identity,
     network: Hash,
-    registry: Arc<Registry>,
-    voters: Arc<Voters>,
+    members: Members,
     is_committed: IsCommitted,
 }
 
 impl Verifier {
-    pub fn new(me: Identity, network: Hash, registry: Arc<Registry>, is_committed: IsCommitted) -> Self {
-        let voters = Arc::new(registry.voters());
-        Self { me, network, registry, voters, is_committed }
+    pub fn new(me: Identity, network: Hash, members: Members, is_committed: IsCommitted) -> Self {
+        Self { me, network, members, is_committed }
     }
 
     /// Starts `threads` of them behind one address.
@@ -52,11 +49,13 @@ impl Verifier {
     }
 
     fn open(&self, Open { frame, connected }: &Open, now: Timestamp) -> Result<Opened, MessageError> {
-        let (_, content) = Message::open(frame, &self.network, &self.registry, &self.me, connected, now)?;
+        let (network, registry) = (&self.network, self.members.registry());
+        let (_, content) = Message::open(frame, network, &registry, &self.me, connected, now)?;
         Ok(match content {
             Content::Pool(pool) => Opened::Pool(pool),
             Content::Consensus(consensus) => {
-                let held = consensus.verify(&self.network, &self.voters);
+                let Some(voters) = self.members.voters_at(consensus.height()) else { return Ok(Opened::Ahead) };
+                let held = consensus.verify(network, &voters);
                 let bad = |reason| MessageError::Content { sender: connected.clone(), reason };
                 Opened::Consensus(held.map_err(bad)?)
             }
@@ -78,14 +77,16 @@ impl Verifier {
         gateway: Option<&Identity>,
         now: Timestamp,
     ) -> Result<SharedTransaction, Refusal> {
-        let transaction = Transaction::parse(bytes, &self.network)?;
+        let (transaction, registry) = (Transaction::parse(bytes, &self.network)?, self.members.registry());
         transaction.check_time(now)?;
-        transaction.authorise(&self.registry, gateway)?;
+        transaction.authorise(&registry, gateway)?;
         // Unreadable, the store cannot tell a repeat from a new one, and no answer would be true.
         if (self.is_committed)(&transaction.id).unwrap_or_else(|error| fatal::stop(error)) {
             return Err(Refusal::AlreadyCommitted);
         }
-        Ok(Arc::new(transaction.verify(&self.registry)?))
+        let transaction = transaction.verify(&registry)?;
+        transaction.rehearse(&registry, now)?;
+        Ok(Arc::new(transaction))
     }
 }
 

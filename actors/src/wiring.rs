@@ -21,6 +21,7 @@ use minidlt_protocol::{
     mempool::Mempool as Pool,
     sync::{Place, VoteRecord},
     types::Height,
+    vote::Voters,
 };
 use thiserror::Error;
 use tokio::{sync::Notify, task::JoinHandle};
@@ -110,7 +111,7 @@ pub async fn start(settings: Settings, vote_from: Option<Height>) -> Result<Runn
     let peers_socket = bind("peers_listen", settings.peers_listen)?;
     let health_socket = bind("health_listen", settings.health_listen)?;
 
-    let (registry, metrics) = (Arc::new(genesis.registry()), Arc::new(Metrics::new()));
+    let (members, metrics) = (reader.members(), Arc::new(Metrics::new()));
     let Tls { certificate, key: tls_key, files } = tls;
     let credentials = Credentials { chain: vec![certificate], key: tls_key };
     let live = Live::new(me.clone(), credentials, authority, metrics.clone())?;
@@ -123,7 +124,7 @@ pub async fn start(settings: Settings, vote_from: Option<Height>) -> Result<Runn
     let listener_settings = listener::Settings {
         me: me.clone(),
         network,
-        registry: registry.clone(),
+        members: members.clone(),
         tls: live.clone(),
         head: reader.heads(),
         metrics: metrics.clone(),
@@ -151,7 +152,7 @@ pub async fn start(settings: Settings, vote_from: Option<Height>) -> Result<Runn
     }
     let signer = Signer::start_in_arbiter(&signer_arbiter.handle(), |_| signer);
 
-    let checks = Verifier::new(me.clone(), network, registry.clone(), is_committed(reader.clone()));
+    let checks = Verifier::new(me.clone(), network, members.clone(), is_committed(reader.clone()));
     let near = |arbiter: &Arbiter| {
         let verifier = NearVerifier(checks.clone());
         NearVerifier::start_in_arbiter(&arbiter.handle(), |_| verifier)
@@ -173,7 +174,7 @@ pub async fn start(settings: Settings, vote_from: Option<Height>) -> Result<Runn
         mempool: mempool.clone().recipient(),
         reader: reader.clone(),
     };
-    let reporter = Reporter::new(me.clone(), registry.voters(), reporter_links);
+    let reporter = Reporter::new(me.clone(), reporter_links);
     let reporter = Reporter::start_in_arbiter(&mempool_arbiter.handle(), |_| reporter);
 
     let log = signer.send(ReadLog).await?;
@@ -191,11 +192,11 @@ pub async fn start(settings: Settings, vote_from: Option<Height>) -> Result<Runn
         proposal: signer.clone().recipient(),
         publish: signer.clone().recipient(),
     };
-    let (timeouts, voter, members) = (timeouts(&genesis.timeouts), me.clone(), registry.clone());
+    let (timeouts, voter) = (timeouts(&genesis.timeouts), me.clone());
     let shared = metrics.clone();
     // The core is not `Send`, so the actor that holds it is made where it runs.
     let consensus = Consensus::start_in_arbiter(&consensus_arbiter.handle(), move |_| {
-        Consensus::new(voter, members, timeouts, consensus_links, signer_links, log, shared)
+        Consensus::new(voter, timeouts, consensus_links, signer_links, log, shared)
     });
     mempool.send(Wake(consensus.clone().recipient())).await?;
 
@@ -212,7 +213,7 @@ pub async fn start(settings: Settings, vote_from: Option<Height>) -> Result<Runn
     let head = reader.head();
     let sync_settings = minidlt_protocol::sync::Settings {
         me: me.clone(),
-        voters: registry.voters(),
+        voters: Voters::clone(&members.voters()),
         policy: genesis.synchronise,
         record,
         head: Place { height: head.height, block: head.hash },
@@ -225,7 +226,7 @@ pub async fn start(settings: Settings, vote_from: Option<Height>) -> Result<Runn
     let verified = reader.clone();
     let api = Api {
         ledger: Arc::new(reader),
-        registry: registry.clone(),
+        members: members.clone(),
         tls: live.clone(),
         genesis,
         me: me.clone(),
@@ -254,7 +255,7 @@ pub async fn start(settings: Settings, vote_from: Option<Height>) -> Result<Runn
         },
     };
     let server = admin::start(api, api_socket, acceptor).map_err(|error| StartError::Serve("the API", error))?;
-    let health = health::Health { registry, me, peers: listener.clone().recipient(), metrics };
+    let health = health::Health { members, me, peers: listener.clone().recipient(), metrics };
     let health = health::start(health, health_socket).map_err(|error| StartError::Serve("health", error))?;
 
     let routes = Routes {

@@ -305,7 +305,7 @@ struct Cas {
 
 impl Cas {
     fn read(organisation: &Organisation, taken: &mut Taken) -> Result<Self, BadCa> {
-        let Organisation { name, ca, former_ca } = organisation;
+        let Organisation { name, ca, former_ca, .. } = organisation;
         let current = taken.read(name, Which::Current, ca)?;
         let former = former_ca.as_ref().map(|ca| taken.read(name, Which::Former, ca)).transpose()?;
         Ok(Self { current, former })

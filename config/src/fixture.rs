@@ -160,7 +160,7 @@ impl Fixture {
             consensus: ConsensusMode::Bft,
             timeouts: Timeouts::default(),
             synchronise: Default::default(),
-            organisations: vec![Organisation { name: organisation, ca, former_ca: None }],
+            organisations: vec![Organisation::new(organisation, ca)],
             nodes: vec![node],
             users: vec![user],
             policies: BTreeMap::new(),

@@ -138,7 +138,10 @@ impl Genesis {
             return Err(GenesisError::TooMany { list, count, limit });
         }
         self.policies.iter().try_for_each(|(name, policy)| {
-            policy.check(false).and_then(|()| policy.check_meetable(registry)).map_err(|reason| GenesisError::Policy { name: name.clone(), reason })
+            policy
+                .check(false)
+                .and_then(|()| policy.check_meetable(registry))
+                .map_err(|reason| GenesisError::Policy { name: name.clone(), reason })
         })
     }
 

@@ -13,6 +13,7 @@ use std::{
 use crate::{
     block::SharedTransaction,
     limits::{MAX_BLOCK_BYTES, MAX_BLOCK_TRANSACTIONS, MEMPOOL_BYTES, MEMPOOL_TRANSACTIONS, MEMPOOL_USER_SHARE},
+    registry::Registry,
     transaction::Refusal,
     types::{Hash, Identity, Timestamp},
 };
@@ -138,6 +139,15 @@ impl Mempool {
     pub fn expire(&mut self, created: Timestamp) -> Vec<SharedTransaction> {
         let expired: Vec<Hash> = self.by_expiry.range(..(created, Hash::ZERO)).map(|(_, id)| *id).collect();
         expired.iter().filter_map(|id| self.remove(id)).collect()
+    }
+
+    /// Those that no block may hold any more where this is the registry, and why.
+    pub fn refused_by(&self, registry: &Registry) -> Vec<(Hash, Refusal)> {
+        let refusal = |transaction: &SharedTransaction| {
+            transaction.authorise(registry, None).and_then(|()| transaction.check_keys(registry)).err()
+        };
+        let waiting = self.entries.iter();
+        waiting.filter_map(|(id, entry)| Some((*id, refusal(&entry.transaction)?))).collect()
     }
 
     /// Those for a block created at `created`. In turn comes whoever has the fewest bytes in it so far,

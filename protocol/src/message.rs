@@ -279,6 +279,14 @@ pub enum CheckedConsensus {
 }
 
 impl ConsensusContent {
+    /// The height that it is about.
+    pub fn height(&self) -> Height {
+        match self {
+            Self::Wire(wire) => wire.height(),
+            Self::Body(block) => block.header.height,
+        }
+    }
+
     /// Checks the signatures within, over and above the stamp's. `voters` are those of its height.
     pub fn verify(self, network: &Hash, voters: &Voters) -> Result<CheckedConsensus, WireError> {
         match self {

@@ -196,9 +196,7 @@ impl Receipt {
         let endorsers = transaction.endorsements.iter().map(|endorsement| &endorsement.endorser);
         let signers = [&transaction.author].into_iter().chain(endorsers).zip(&self.signers).enumerate();
         let key = |(at, (expected, proven)): (usize, (&Identity, &Proven))| {
-            proven
-                .verify(&self.block.header.state_root)
-                .map_err(|reason| ReceiptError::Signer { at, reason })?;
+            proven.verify(&self.block.header.state_root).map_err(|reason| ReceiptError::Signer { at, reason })?;
             let found = clip(&proven.key);
             key_of(expected, proven).ok_or(ReceiptError::NotTheSigner { at, found, expected: expected.clone() })
         };

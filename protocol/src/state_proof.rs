@@ -19,9 +19,9 @@ use crate::{
     codec::clip,
     genesis::Genesis,
     limits::MAX_BULK_TRANSACTION_BYTES,
+    lineage::{self, LineageError, VoterChange},
     receipt::{CertifiedHeader, ReceiptError, same},
     spelling::{self, SpellingError},
-    lineage::{self, LineageError, VoterChange},
     types::{Hash, Height},
 };
 

@@ -421,6 +421,21 @@ impl Transaction {
         signers.filter(|signer| registry.key_of(signer).is_some()).cloned().collect()
     }
 
+    /// That a change could be made if all endorsements that it needs were there.
+    pub fn check_change(&self, registry: &Registry, now: Timestamp) -> Result<(), Refusal> {
+        match &self.effect {
+            Effect::Records(_) | Effect::Evidence(_) => Ok(()),
+            Effect::Change(change) => {
+                match governance::permit(change, &self.signers(registry), registry) {
+                    Ok(()) | Err(ChangeRefused::Policy { .. }) => {}
+                    Err(refused) => return Err(refused.into()),
+                }
+                governance::apply(change, &mut registry.clone(), now)?;
+                Ok(())
+            }
+        }
+    }
+
     /// What its execution would refuse if its block were the next: so that who submits it hears of it at
     /// once. What holds now may not hold any more in its block.
     pub fn rehearse(&self, registry: &Registry, now: Timestamp) -> Result<(), Refusal> {

@@ -17,7 +17,10 @@ use actix_web::{
     rt::net::TcpStream,
     web,
 };
-use minidlt_protocol::{registry::Role, types::Identity};
+use minidlt_protocol::{
+    registry::{Registry, Role},
+    types::Identity,
+};
 use openssl::ssl::SslRef;
 
 use super::{
@@ -55,10 +58,19 @@ pub fn on_connect(state: &State, connection: &dyn Any, data: &mut Extensions) {
 }
 
 /// A user's or node's name, if it is enrolled.
-fn identify(Api { tls, registry, .. }: &Api, ssl: &SslRef) -> Result<Identity, TlsRefusal> {
+fn identify(Api { tls, members, .. }: &Api, ssl: &SslRef) -> Result<Identity, TlsRefusal> {
     let identity = tls.now().authority.identify(ssl)?;
-    let enrolled = registry.active_user(&identity).is_some() || registry.active_node(&identity).is_some();
-    if enrolled { Ok(identity) } else { Err(TlsRefusal::NotAMember(identity)) }
+    roles(&identity, &members.registry())?;
+    Ok(identity)
+}
+
+/// What a member in good standing may do.
+fn roles(identity: &Identity, registry: &Registry) -> Result<BTreeSet<Role>, TlsRefusal> {
+    match registry.active_user(identity) {
+        Some(user) => Ok(user.roles.clone()),
+        None if registry.active_node(identity).is_some() => Ok(BTreeSet::new()),
+        None => Err(TlsRefusal::NotAMember(identity.clone())),
+    }
 }
 
 /// Lets only members through, and leaves their [`Caller`] with the request.
@@ -68,10 +80,10 @@ pub async fn members_only(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let peer = request.conn_data::<Peer>().map_or(Err(TlsRefusal::NoCertificate), |peer| peer.0.clone());
-    match peer {
-        Ok(identity) => {
-            let user = state.api.registry.active_user(&identity);
-            let roles = user.map(|user| user.roles.clone()).unwrap_or_default();
+    // It may have lost its standing since it connected.
+    let member = peer.and_then(|identity| Ok((roles(&identity, &state.api.members.registry())?, identity)));
+    match member {
+        Ok((roles, identity)) => {
             request.extensions_mut().insert(Arc::new(Caller { identity, roles }));
             next.call(request).await.map(ServiceResponse::map_into_boxed_body)
         }

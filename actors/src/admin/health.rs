@@ -9,17 +9,18 @@ use std::{
 
 use actix::Recipient;
 use actix_web::{App, HttpResponse, HttpServer, dev::ServerHandle, web};
-use minidlt_protocol::{registry::Registry, types::Identity};
+use minidlt_protocol::types::Identity;
 use serde_json::json;
 
 use crate::{
+    members::Members,
     messages::network::{GetPeers, PeerState},
     metrics::Metrics,
 };
 
 /// What health is told from.
 pub struct Health {
-    pub registry: Arc<Registry>,
+    pub members: Members,
     pub me: Identity,
     pub peers: Recipient<GetPeers>,
     pub metrics: Arc<Metrics>,
@@ -74,7 +75,7 @@ pub fn start(health: Health, listener: TcpListener) -> io::Result<RunningHealth>
 /// Ready where enough voters are connected, this node included, to decide a block: in the mode
 /// `full-consent`, that is all of them. This being asked at all means that the store is open.
 async fn ready(health: web::Data<Health>) -> HttpResponse {
-    let voters = health.registry.voters();
+    let voters = health.members.voters();
     let Ok(Ok(peers)) = tokio::time::timeout(TIME, health.peers.send(GetPeers)).await else {
         return unready("the network does not answer".into());
     };

@@ -45,7 +45,6 @@ use actix::{Message, Recipient};
 use actix_web::{App, HttpServer, dev::ServerHandle, http::KeepAlive, middleware, web};
 use minidlt_protocol::{
     genesis::Genesis,
-    registry::Registry,
     types::{Hash, Height, Identity},
 };
 use openssl::ssl::SslAcceptorBuilder;
@@ -64,6 +63,7 @@ use self::{
 pub use self::{ledger::Ledger, limits::Limits};
 use crate::{
     log_limit::LogLimit,
+    members::Members,
     messages::{
         consensus::GetConsensusStatus,
         mempool::{FindPending, GetMempoolStatus, Submit},
@@ -106,7 +106,7 @@ pub type VerifyChain = Arc<dyn Fn() -> Result<Verification, ReadError> + Send + 
 /// What the API is wired to.
 pub struct Api {
     pub ledger: Arc<dyn Ledger>,
-    pub registry: Arc<Registry>,
+    pub members: Members,
     pub tls: Arc<Live>,
     pub genesis: Arc<Genesis>,
     pub me: Identity,

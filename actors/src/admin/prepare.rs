@@ -9,6 +9,7 @@ use minidlt_protocol::{
     codec,
     crypto::Signature,
     evidence::Evidence,
+    governance::Change,
     limits::{MAX_LIFETIME_MILLIS, MAX_RECORDS},
     transaction::{Body, Content, Operation, Refusal, SignedTransaction, Transaction, TransactionBytes},
     types::{Identity, Timestamp},
@@ -81,10 +82,11 @@ fn prepare(state: &State, author: &Identity, asked: &[u8]) -> Result<String, Pro
     // The signature is not looked at yet: any has the size that counts.
     let unsigned = SignedTransaction::new(encoded.clone(), Signature::from_bytes([0; 64]));
     let checked = Transaction::parse(TransactionBytes::from(&unsigned), &state.network);
-    let registry = &state.api.registry;
+    let registry = &state.api.members.registry();
     let checked = checked.and_then(|parsed| {
         parsed.authorise(registry, Some(&state.api.me))?;
         parsed.verify_effect(registry)?;
+        parsed.check_change(registry, created)?;
         Ok(parsed)
     });
     let id = checked.map_err(|refusal| Problem::refused(&refusal))?.id;
@@ -112,8 +114,7 @@ fn nonce() -> Result<u64, Problem> {
     Ok(u64::from_be_bytes(bytes))
 }
 
-const EXPECTED: &str =
-    r#"expected {"record": {"content": …}}, {"record": {"contents": […]}} or {"evidence": {"votes": …}}"#;
+const EXPECTED: &str = r#"expected {"record": {"content": …}}, {"record": {"contents": […]}}, {"change": {…}} or {"evidence": {"votes": …}}"#;
 
 fn operation(asked: Value) -> Result<(Operation, u64), Problem> {
     let Value::Object(mut members) = asked else { return Err(Problem::bad_request(EXPECTED)) };
@@ -124,9 +125,10 @@ fn operation(asked: Value) -> Result<(Operation, u64), Problem> {
             .filter(|seconds| (1..=MAX_LIFETIME_S).contains(seconds))
             .ok_or_else(|| Problem::bad_request(format!("lifetime_s: from 1 to {MAX_LIFETIME_S}, not {value}")))?,
     };
-    let operation = match (members.remove("record"), members.remove("evidence")) {
-        (Some(Value::Object(record)), None) => Operation::Record { contents: contents(record)? },
-        (None, Some(evidence)) => Operation::Evidence(evidence_of(evidence)?.into()),
+    let operation = match (members.remove("record"), members.remove("evidence"), members.remove("change")) {
+        (Some(Value::Object(record)), None, None) => Operation::Record { contents: contents(record)? },
+        (None, Some(evidence), None) => Operation::Evidence(evidence_of(evidence)?.into()),
+        (None, None, Some(change)) => Operation::Change(change_of(change)?.into()),
         _ => return Err(Problem::bad_request(EXPECTED)),
     };
     no_more(&members)?;
@@ -153,6 +155,11 @@ fn evidence_of(asked: Value) -> Result<Evidence, Problem> {
     // What is wrong is quoted, and may be long.
     let wrong = |error: serde_json::Error| Problem::bad_request(format!("evidence: {:.200}", error.to_string()));
     serde_json::from_value(asked).map(Evidence::ordered).map_err(wrong)
+}
+
+fn change_of(asked: Value) -> Result<Change, Problem> {
+    // What is wrong is quoted, and may be long.
+    serde_json::from_value(asked).map_err(|error| Problem::bad_request(format!("change: {:.200}", error.to_string())))
 }
 
 fn no_more(members: &Map<String, Value>) -> Result<(), Problem> {

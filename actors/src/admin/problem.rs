@@ -12,7 +12,8 @@ use actix_web::{
     web,
 };
 use minidlt_protocol::{
-    state_proof::EntryKey,
+    governance::ChangeRefused,
+    registry::EntryKey,
     transaction::Refusal,
     types::{Hash, Height, Identity},
 };
@@ -37,6 +38,24 @@ pub struct Problem {
 
 /// Left with a response that is a problem, for counting.
 struct Kind(&'static str);
+
+/// May the author not do it, is it of another time, or could nobody?
+fn of_change(reason: &ChangeRefused) -> StatusCode {
+    match reason {
+        ChangeRefused::Author(_)
+        | ChangeRefused::Role { .. }
+        | ChangeRefused::OtherOrganisation { .. }
+        | ChangeRefused::Policy { .. } => StatusCode::FORBIDDEN,
+        ChangeRefused::Exists(_)
+        | ChangeRefused::Missing(_)
+        | ChangeRefused::Stale { .. }
+        | ChangeRefused::Revoked(_)
+        | ChangeRefused::Nothing(_)
+        | ChangeRefused::KeyTaken(_)
+        | ChangeRefused::AddressTaken { .. } => StatusCode::CONFLICT,
+        _ => StatusCode::UNPROCESSABLE_ENTITY,
+    }
+}
 
 impl Problem {
     fn new(kind: &'static str, title: &'static str, status: StatusCode, detail: impl Into<String>) -> Self {
@@ -182,6 +201,8 @@ impl Problem {
             | Refusal::GatewayNotPermitted { .. }
             | Refusal::NotPermitted { .. }
             | Refusal::NodeAuthor(_) => StatusCode::FORBIDDEN,
+            Refusal::Change(reason) => of_change(reason),
+            Refusal::KeyReplaced(_) => StatusCode::CONFLICT,
             Refusal::AlreadyCommitted | Refusal::AlreadyPending => StatusCode::CONFLICT,
             Refusal::MempoolFull(_) | Refusal::UserShareFull(_) => StatusCode::TOO_MANY_REQUESTS,
         };

@@ -9,7 +9,7 @@ use actix_web::{HttpResponse, http::header, web};
 use minidlt_protocol::{
     codec,
     limits::MAX_GENESIS_BYTES,
-    state_proof::EntryKey,
+    registry::{EntryKey, PolicyEntry},
     types::{Identity, Name},
 };
 use serde::Deserialize;
@@ -25,23 +25,29 @@ pub struct EntryQuery {
 }
 
 pub async fn users(state: web::Data<State>) -> HttpResponse {
-    let users: Vec<_> = state.api.registry.users.values().collect();
+    let registry = state.api.members.registry();
+    let users: Vec<_> = registry.users.values().collect();
     HttpResponse::Ok().json(json!({ "users": users }))
 }
 
 pub async fn nodes(state: web::Data<State>) -> HttpResponse {
-    let nodes: Vec<_> = state.api.registry.nodes.values().collect();
+    let registry = state.api.members.registry();
+    let nodes: Vec<_> = registry.nodes.values().collect();
     HttpResponse::Ok().json(json!({ "nodes": nodes }))
 }
 
 pub async fn organisations(state: web::Data<State>) -> HttpResponse {
-    let organisations: Vec<_> = state.api.registry.organisations.values().collect();
+    let registry = state.api.members.registry();
+    let organisations: Vec<_> = registry.organisations.values().collect();
     HttpResponse::Ok().json(json!({ "organisations": organisations }))
 }
 
 pub async fn policies(state: web::Data<State>) -> HttpResponse {
-    let policies = state.api.registry.policies.iter();
-    let policies: Vec<_> = policies.map(|(name, policy)| json!({ "name": name, "policy": policy })).collect();
+    let registry = state.api.members.registry();
+    let policies = registry.policies.iter();
+    let policies: Vec<_> = policies
+        .map(|(name, PolicyEntry { policy, revision })| json!({ "name": name, "policy": policy, "revision": revision }))
+        .collect();
     HttpResponse::Ok().json(json!({ "policies": policies }))
 }
 

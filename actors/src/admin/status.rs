@@ -24,7 +24,7 @@ pub async fn get(state: web::Data<State>) -> Result<HttpResponse, Problem> {
         "node": api.me,
         "network": { "name": api.genesis.network, "id": state.network },
         "consensus": {
-            "mode": api.registry.mode,
+            "mode": api.genesis.consensus,
             "active": consensus.active,
             "height": consensus.height,
             "round": consensus.round,
@@ -49,7 +49,7 @@ pub async fn get(state: web::Data<State>) -> Result<HttpResponse, Problem> {
 /// What the ledger has recorded against the voters.
 fn evidence(state: &State) -> Result<Vec<Value>, Problem> {
     let mut list = Vec::new();
-    for voter in state.api.registry.voters().as_slice() {
+    for voter in state.api.members.voters().as_slice() {
         let voter = &voter.identity;
         for Recorded { height, round, kind, transaction } in state.api.ledger.evidence(voter)? {
             list.push(json!({

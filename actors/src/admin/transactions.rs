@@ -62,6 +62,10 @@ pub async fn get(state: web::Data<State>, path: web::Path<String>) -> Result<Htt
             Ok(HttpResponse::Ok().json(answer))
         }
         Waiting::Dumped { expires, cause } => Ok(HttpResponse::Ok().json(dumped(&id, expires, &cause))),
+        Waiting::Rejected(reason) => {
+            let (kind, reason) = (reason.kind(), reason.to_string());
+            Ok(HttpResponse::Ok().json(json!({ "id": id, "status": "rejected", "kind": kind, "reason": reason })))
+        }
         // It may have been committed between the two looks.
         Waiting::Unknown => match on_ledger(&state, id).await? {
             Some(answer) => Ok(HttpResponse::Ok().json(answer)),

@@ -85,8 +85,10 @@ type FetchedReply = oneshot::Sender<Result<(), NotTaken>>;
 /// The actor.
 pub struct Consensus {
     me: Identity,
+    /// As of the head.
     registry: Arc<Registry>,
-    voters: Voters,
+    /// Of the height that comes.
+    voters: Arc<Voters>,
     timeouts: Timeouts,
     links: Links,
     signer: SignerDesk,
@@ -129,17 +131,16 @@ pub struct Follow(pub Recipient<Behind>);
 impl Consensus {
     pub fn new(
         me: Identity,
-        registry: Arc<Registry>,
         timeouts: Timeouts,
         links: Links,
         signer: SignerLinks,
         log: (Height, Vec<Vec<u8>>),
         metrics: Arc<Metrics>,
     ) -> Self {
-        let head = links.reader.head();
+        let (head, registry) = (links.reader.head(), links.reader.registry());
         Self {
             me,
-            voters: registry.voters(),
+            voters: registry.voters_at(head.height.next()).clone(),
             registry,
             timeouts,
             links,
@@ -193,7 +194,7 @@ impl Consensus {
         self.cancel_seal(ctx);
         let settings = Settings {
             me: self.me.clone(),
-            voters: self.voters.clone(),
+            voters: Voters::clone(&self.voters),
             height: self.height(),
             timeouts: self.timeouts,
         };
@@ -448,6 +449,8 @@ impl Consensus {
         self.bodies = Bodies::default();
         self.log.clear();
         self.head = head;
+        self.registry = committed.registry.clone();
+        self.voters = self.registry.voters_at(self.height()).clone();
         self.show_voting();
         // The Mempool answers with `Work` if it has more. It must hear of every block, so this waits
         // for a place in its mailbox.

@@ -2,7 +2,7 @@
 //! background, over and over, so that neither accepting nor dialling ever waits for a name server that
 //! a cut network hides.
 
-use std::{collections::BTreeMap, io, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use minidlt_protocol::types::Identity;
@@ -52,10 +52,11 @@ impl Known {
     }
 }
 
-/// Begins with these addresses; those that are names remain, for [`look_up`].
-pub fn begin<'a>(
+/// These are the addresses from now on; those that are names remain, for [`look_up`].
+pub fn follow<'a>(
+    learnt: &watch::Sender<Known>,
     addresses: impl Iterator<Item = (&'a Identity, &'a str)>,
-) -> (watch::Sender<Known>, Vec<(Identity, String)>) {
+) -> Vec<(Identity, String)> {
     let (mut known, mut names) = (Known::default(), Vec::new());
     for (node, address) in addresses {
         match address.parse() {
@@ -63,11 +64,20 @@ pub fn begin<'a>(
             Err(_) => names.push((node.clone(), address.to_owned())),
         }
     }
-    (watch::Sender::new(known), names)
+    learnt.send_modify(|before| {
+        // What was found of a name once is better than nothing until it is looked up again.
+        for (node, _) in &names {
+            if let Some(Ok(addresses)) = before.nodes.remove(node) {
+                known.learn(node, Ok(addresses));
+            }
+        }
+        *before = known;
+    });
+    names
 }
 
 /// Looks names up for ever.
-pub async fn look_up(names: Vec<(Identity, String)>, known: watch::Sender<Known>) {
+pub async fn look_up(names: Vec<(Identity, String)>, known: Arc<watch::Sender<Known>>) {
     while !names.is_empty() {
         let look_ups = stream::iter(&names).for_each_concurrent(LOOK_UPS, |(node, name)| {
             let known = &known;
@@ -106,7 +116,8 @@ mod tests {
     #[actix_rt::test]
     async fn addresses_are_known_at_once_and_names_when_they_have_been_looked_up() {
         let (nodes, addresses) = ([0, 1, 2].map(node), ["127.0.0.2:7", "localhost:8", "no such name"]);
-        let (known, names) = begin(nodes.iter().zip(addresses));
+        let known = Arc::new(watch::Sender::new(Known::default()));
+        let names = follow(&known, nodes.iter().zip(addresses));
         assert_eq!(names.len(), 2);
         let address = SocketAddr::from(([127, 0, 0, 2], 7));
         assert_eq!(of(&nodes[0], known.subscribe()).await.unwrap(), [address]);

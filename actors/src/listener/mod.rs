@@ -27,7 +27,7 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Mess
 use minidlt_protocol::{
     block::Head,
     message::Recipient,
-    registry::Registry,
+    registry::{Node, Registry},
     types::{Hash, Identity},
 };
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::sleep};
@@ -35,6 +35,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::sleep};
 use crate::{
     fatal,
     log_limit::OneLine,
+    members::Members,
     messages::network::{Begin, CloseAll, GetPeers, Outgoing, PeerChanged, Routes},
     metrics::{Metrics, certificate_gauge, count},
     session::{
@@ -59,7 +60,7 @@ pub struct Settings {
     pub me: Identity,
     /// The genesis' hash.
     pub network: Hash,
-    pub registry: Arc<Registry>,
+    pub members: Members,
     pub tls: Arc<Live>,
     pub head: watch::Receiver<Head>,
     pub metrics: Arc<Metrics>,
@@ -71,7 +72,7 @@ enum Phase {
     Waiting(std::net::TcpListener),
     Running {
         handshaker: Arc<Handshaker>,
-        known: watch::Receiver<Known>,
+        learnt: Arc<watch::Sender<Known>>,
         accepting: JoinHandle<()>,
         looking_up: JoinHandle<()>,
     },
@@ -93,9 +94,8 @@ impl Listener {
     /// `socket` is bound already, so that a port that is taken is known before anything starts. It
     /// is listened on from [`Begin`] on.
     pub fn new(settings: Settings, socket: std::net::TcpListener) -> Self {
-        let others = settings.registry.nodes.iter().filter(|(identity, _)| **identity != settings.me);
         Self {
-            others: others.map(|(identity, node)| (identity.clone(), Other::new(node.clone()))).collect(),
+            others: BTreeMap::new(),
             refusals: Refusals::new(settings.metrics.clone()),
             settings,
             phase: Phase::Waiting(socket),
@@ -124,11 +124,11 @@ impl Listener {
         let listening = listening.unwrap_or_else(|error| {
             fatal::stop(format_args!("the peers' port cannot be listened on: {error}"));
         });
-        let Settings { me, network, registry, tls, head, limits, metrics } = &self.settings;
+        let Settings { me, network, members, tls, head, limits, metrics } = &self.settings;
         let handshaker = Arc::new(Handshaker {
             me: me.clone(),
             network: *network,
-            registry: registry.clone(),
+            members: members.clone(),
             tls: tls.clone(),
             head: head.clone(),
             routes,
@@ -137,25 +137,84 @@ impl Listener {
             beside: limits.beside,
             stall: limits.stall,
         });
-        let addresses = self.others.iter().map(|(peer, other)| (peer, other.node.address.as_str()));
-        let (learnt, names) = addresses::begin(addresses);
-        let known = learnt.subscribe();
-        let places = Places::new(limits.handshakes(self.others.len()), limits.half_open_enrolled, known.clone());
+        let learnt = Arc::new(watch::Sender::new(Known::default()));
+        let registry = members.registry();
+        let places =
+            Places::new(limits.handshakes(registry.nodes.len()), limits.half_open_enrolled, learnt.subscribe());
         let (refusals, to) = (Refusals::new(metrics.clone()), ctx.address().recipient());
         let accept = accept::accept(listening, handshaker.clone(), places, refusals, to);
-        let (accepting, looking_up) = (actix_rt::spawn(accept), actix_rt::spawn(addresses::look_up(names, learnt)));
-        self.phase = Phase::Running { handshaker, known, accepting, looking_up };
-        let peers: Vec<Identity> = self.others.keys().cloned().collect();
-        peers.iter().for_each(|peer| self.dial(peer, Duration::ZERO, ctx));
+        let accepting = actix_rt::spawn(accept);
+        let looking_up = actix_rt::spawn(addresses::look_up(vec![], learnt.clone()));
+        self.phase = Phase::Running { handshaker, learnt, accepting, looking_up };
+        self.follow(&registry, ctx);
+        self.await_changes(ctx);
+    }
+
+    /// Follows every further change of who is enrolled.
+    fn await_changes(&mut self, ctx: &mut Context<Self>) {
+        let mut members = self.settings.members.clone();
+        let changed = async move { members.changed().await.map(|registry| (registry, members)) };
+        let followed = changed.into_actor(self).map(|changed, listener, ctx| {
+            // None at the node's end.
+            let Some((registry, members)) = changed else { return };
+            listener.settings.members = members;
+            listener.follow(&registry, ctx);
+            listener.await_changes(ctx);
+        });
+        ctx.spawn(followed);
+    }
+
+    /// Believes the CAs, and keeps up connections with just the nodes, that are in good standing now. A node
+    /// that is none itself keeps none.
+    fn follow(&mut self, registry: &Registry, ctx: &mut Context<Self>) {
+        let Phase::Running { learnt, looking_up, .. } = &mut self.phase else { return };
+        let organisations = registry.organisations.values().filter(|one| one.standing.is_active());
+        if let Err(error) = self.settings.tls.set_authority(organisations) {
+            log::error!("the organisations' CAs are not all believed yet: {error}");
+        }
+        let me = &self.settings.me;
+        let enrolled = registry.active_node(me).is_some();
+        if !enrolled {
+            log::error!("{me} is not a node in good standing any more: it has no connections, and follows nothing");
+        }
+        let is_peer = |peer: &Identity| enrolled && peer != me && registry.active_node(peer).is_some();
+        let nodes: BTreeMap<&Identity, &Node> = registry.nodes.iter().filter(|(peer, _)| is_peer(peer)).collect();
+        let names = addresses::follow(learnt, nodes.iter().map(|(peer, node)| (*peer, node.address.as_str())));
+        looking_up.abort();
+        *looking_up = actix_rt::spawn(addresses::look_up(names, learnt.clone()));
+        let gone: Vec<Identity> = self.others.keys().filter(|peer| !nodes.contains_key(peer)).cloned().collect();
+        gone.iter().for_each(|peer| self.forget(peer, ctx));
+        for (peer, node) in nodes {
+            match self.others.get_mut(peer) {
+                Some(other) => other.node = node.clone(),
+                None => {
+                    self.others.insert(peer.clone(), Other::new(node.clone()));
+                    self.dial(peer, Duration::ZERO, ctx);
+                }
+            }
+        }
+    }
+
+    /// Ends the connection with a node that is not in good standing any more.
+    fn forget(&mut self, peer: &Identity, ctx: &mut Context<Self>) {
+        let session = self.others.remove(peer).and_then(|mut other| other.take());
+        if let Some(session) = session {
+            log::info!("the connection with {peer} is closed: it is not a node in good standing any more");
+            count(&self.settings.metrics.sessions_ended, Ended::NotEnrolled.kind());
+            session.close(Ended::NotEnrolled);
+            self.settings.metrics.peers_connected.dec();
+            self.tell(PeerChanged { peer: peer.clone(), connected: false }, ctx);
+        }
     }
 
     /// Dials a peer after `wait`, if it is this node's part to dial.
     fn dial(&self, peer: &Identity, wait: Duration, ctx: &mut Context<Self>) {
-        let Phase::Running { handshaker, known, .. } = &self.phase else { return };
-        if self.settings.me > *peer {
+        let Phase::Running { handshaker, learnt, .. } = &self.phase else { return };
+        if self.settings.me > *peer || !self.others.contains_key(peer) {
             return;
         }
-        let (handshaker, known, listener, peer) = (handshaker.clone(), known.clone(), ctx.address(), peer.clone());
+        let (known, peer) = (learnt.subscribe(), peer.clone());
+        let (handshaker, listener) = (handshaker.clone(), ctx.address());
         actix_rt::spawn(async move {
             sleep(wait).await;
             let result = match addresses::of(&peer, known).await {

@@ -14,6 +14,7 @@
 
 mod checking;
 mod dumped;
+mod rejected;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,6 +33,7 @@ use minidlt_protocol::{
     mempool::Mempool as Pool,
     merkle,
     message::{Content, PoolContent, Recipient as To},
+    registry::Registry,
     transaction::{Refusal, TransactionBytes},
     types::{Hash, Identity, Timestamp},
 };
@@ -54,6 +56,7 @@ use crate::{
 };
 use checking::{Checked, Checking, JOB_TRANSACTIONS, Whose, verified};
 use dumped::{Dumped, Height};
+use rejected::Rejected;
 
 /// So few, and so many bytes of them, are checked on the Mempool's own thread where nothing else is
 /// being checked.
@@ -97,6 +100,9 @@ pub struct Mempool {
     stamping: bool,
     assembling: Option<Assembling>,
     dumped: Dumped,
+    rejected: Rejected,
+    /// That the waiting transactions were checked against.
+    registry: Arc<Registry>,
 }
 
 /// A proposed block whose transactions are being gathered.
@@ -125,6 +131,7 @@ impl Mempool {
             me,
             pool,
             checking: Checking::new(links.verifiers.clone()),
+            registry: links.reader.registry(),
             links,
             consensus: None,
             metrics,
@@ -135,6 +142,7 @@ impl Mempool {
             stamping: false,
             assembling: None,
             dumped: Dumped::default(),
+            rejected: Rejected::default(),
         }
     }
 
@@ -163,6 +171,8 @@ impl Mempool {
     fn admit(&mut self, transaction: SharedTransaction) -> Result<Hash, Refusal> {
         self.offer_to_assembly(&transaction);
         let id = transaction.id;
+        // Who is enrolled may have changed while it was being checked.
+        transaction.authorise(&self.registry, None).and_then(|()| transaction.check_keys(&self.registry))?;
         self.pool.insert(transaction, clock::now())?;
         Ok(id)
     }
@@ -458,7 +468,7 @@ impl Handler<Ended> for Mempool {
     type Result = ();
 
     fn handle(&mut self, Ended { committed, stalls, fetched }: Ended, ctx: &mut Self::Context) {
-        let Committed { head, block } = committed;
+        let Committed { head, block, registry } = committed;
         for transaction in &block.transactions {
             self.pool.remove(&transaction.id);
         }
@@ -468,7 +478,23 @@ impl Handler<Ended> for Mempool {
         self.metrics.transactions_dumped.inc_by(expired.len() as u64);
         let height = Height { created: head.created, stalls, fetched };
         self.dumped.add(height, expired.iter().map(|transaction| (transaction.id, transaction.expires)));
+        self.follow(registry);
         self.after_admissions(ctx);
+    }
+}
+
+impl Mempool {
+    /// Where other members may do other things now: what they could not submit any more, no block may hold.
+    fn follow(&mut self, registry: Arc<Registry>) {
+        if Arc::ptr_eq(&self.registry, &registry) {
+            return;
+        }
+        self.registry = registry;
+        for (id, reason) in self.pool.refused_by(&self.registry) {
+            count(&self.metrics.submissions_refused, &format!("waiting-{}", reason.kind()));
+            self.pool.remove(&id);
+            self.rejected.add(id, reason);
+        }
     }
 }
 
@@ -478,7 +504,8 @@ impl Handler<FindPending> for Mempool {
     fn handle(&mut self, FindPending(id): FindPending, _: &mut Self::Context) -> Self::Result {
         let dumped = || self.dumped.get(&id);
         let pending = self.pool.get(&id).map(|transaction| Waiting::Pending(transaction.clone()));
-        MessageResult(pending.or_else(dumped).unwrap_or(Waiting::Unknown))
+        let rejected = || self.rejected.get(&id).cloned().map(Waiting::Rejected);
+        MessageResult(pending.or_else(dumped).or_else(rejected).unwrap_or(Waiting::Unknown))
     }
 }
 

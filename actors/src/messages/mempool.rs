@@ -55,6 +55,8 @@ pub struct FindPending(pub Hash);
 pub enum Waiting {
     Unknown,
     Pending(SharedTransaction),
+    /// It waited, until who signed it lost the right to, or got another key.
+    Rejected(Refusal),
     /// A block created after its `expires` was committed without it.
     Dumped {
         expires: Timestamp,

@@ -13,6 +13,8 @@ use minidlt_protocol::{
 /// A frame whose stamp holds; for consensus also the vote or proposal within.
 #[derive(Debug, Clone)]
 pub enum Opened {
+    /// About a height so far ahead that this node does not know who votes there: it will fetch its blocks.
+    Ahead,
     Pool(PoolContent),
     Consensus(CheckedConsensus),
     Sync(SyncContent),

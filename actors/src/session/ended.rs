@@ -27,6 +27,8 @@ pub enum Ended {
     Tls(String),
     #[error(transparent)]
     Refused(#[from] TlsRefusal),
+    #[error("it is not a node in good standing any more")]
+    NotEnrolled,
     #[error("{found} answers where {expected} should")]
     OtherNode { expected: Identity, found: Identity },
     #[error("{0} is to be dialled by this node, not to dial it")]
@@ -64,6 +66,7 @@ impl Ended {
             Self::Tls(_) => "tls",
             Self::Refused(refusal) => refusal.kind(),
             Self::OtherNode { .. } => "other-node",
+            Self::NotEnrolled => "not-enrolled",
             Self::WrongSide(_) => "wrong-side",
             Self::HandshakeTimeout => "handshake-timeout",
             Self::OtherNetwork { .. } => "other-network",

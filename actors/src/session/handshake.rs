@@ -26,7 +26,6 @@ use minidlt_protocol::{
     codec,
     limits::MAX_FRAME_BYTES,
     message::{Alive, Content, Message, MessageError, Recipient, SyncContent},
-    registry::Registry,
     types::{Hash, Identity},
 };
 use openssl::{ssl::SslRef, x509::X509VerifyResult};
@@ -42,6 +41,7 @@ use tokio_openssl::SslStream;
 use super::{connect::connect, ended::Ended};
 use crate::{
     frame::{FrameError, FrameReader, FrameWriter, MAX_HANDSHAKE_FRAME_BYTES},
+    members::Members,
     messages::{
         network::Routes,
         signer::StampOne,
@@ -74,7 +74,7 @@ pub struct Established {
 pub struct Handshaker {
     pub me: Identity,
     pub network: Hash,
-    pub registry: Arc<Registry>,
+    pub members: Members,
     pub tls: Arc<Live>,
     pub head: watch::Receiver<Head>,
     pub routes: Routes,
@@ -163,7 +163,7 @@ impl Handshaker {
 
     fn identify(&self, tls: &Current, ssl: &SslRef) -> Result<Identity, TlsRefusal> {
         let identity = tls.authority.identify(ssl)?;
-        match self.registry.active_node(&identity) {
+        match self.members.registry().active_node(&identity) {
             Some(_) => Ok(identity),
             None => Err(TlsRefusal::NotANode(identity)),
         }

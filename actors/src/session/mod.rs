@@ -193,6 +193,7 @@ impl Receiving {
     async fn deliver(&mut self, opened: Opened) -> Result<(), Ended> {
         let (peer, routes) = (self.peer.clone(), &self.surroundings.routes);
         match opened {
+            Opened::Ahead => {}
             Opened::Consensus(content) => post(&routes.consensus, FromPeer { peer, content }).await?,
             Opened::Pool(content) => routes.pool.send(FromPeer { peer, content }).await?,
             Opened::Sync(content) => {

@@ -47,7 +47,9 @@ impl Database {
         let key = height_key(height);
         let mode = IteratorMode::From(&key, Direction::Reverse);
         match self.db.iterator_cf(handle(&self.db, Family::Versions), mode).next().transpose()? {
-            Some((_, value)) => unseal(&value).map_err(|reason| ReadError(format!("versions, up to {height}: {reason}"))),
+            Some((_, value)) => {
+                unseal(&value).map_err(|reason| ReadError(format!("versions, up to {height}: {reason}")))
+            }
             None => Ok(0),
         }
     }

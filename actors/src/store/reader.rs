@@ -20,6 +20,8 @@ use rocksdb::checkpoint::Checkpoint;
 use thiserror::Error;
 use tokio::sync::watch;
 
+use crate::members::Members;
+
 use super::{
     database::Database,
     receipts::Receipts,
@@ -84,9 +86,9 @@ impl Reader {
         self.registries.borrow().clone()
     }
 
-    /// Changes with each commit that changes who is enrolled, just before the head does.
-    pub fn registries(&self) -> watch::Receiver<Arc<Registry>> {
-        self.registries.clone()
+    /// The same for those who read nothing else.
+    pub fn members(&self) -> Members {
+        Members::new(self.heads.clone(), self.registries.clone())
     }
 
     /// Changes with each commit, after it is on disk.

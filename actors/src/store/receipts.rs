@@ -9,8 +9,8 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use minidlt_protocol::{
     block::Block,
-    receipt::{CertifiedHeader, Inclusion, RECEIPT_VERSION, Receipt},
     lineage::VoterChange,
+    receipt::{CertifiedHeader, Inclusion, RECEIPT_VERSION, Receipt},
     state::ResultLeaf,
     state_proof::Proven,
     transaction::Transaction,

@@ -31,6 +31,7 @@ use minidlt_protocol::{
     block::CertifiedBlock,
     message::{Alive, Content, Recipient as To, SyncContent},
     receipt::CertifiedHeader,
+    registry::IN_FORCE_AFTER,
     sync::{Chain, Input, Output, Participation, Place, Settings, Synchroniser, TICK_EVERY},
     types::{Hash, Height, Identity},
     vote::Voters,
@@ -76,7 +77,8 @@ impl Chain for Reader {
 /// The actor.
 pub struct Sync {
     me: Identity,
-    voters: Voters,
+    /// Of the height that comes.
+    voters: Arc<Voters>,
     links: Links,
     data_dir: PathBuf,
     metrics: Arc<Metrics>,
@@ -90,6 +92,8 @@ pub struct Sync {
     /// verified, with the signatures of just a quorum.
     showing: Option<CertifiedHeader>,
     shown: BTreeMap<Identity, CertifiedHeader>,
+    /// Who said that it stands at this height, which is too far ahead to be judged, until it shows a lower one.
+    below: BTreeMap<Identity, Height>,
     /// Whom the log named last as the one that is asked.
     responder: Option<Identity>,
     /// Accepted, not committed, with who sent them.
@@ -105,7 +109,7 @@ impl Sync {
         metrics.forks.set(i64::from(fork.is_some()));
         Self {
             me: settings.me.clone(),
-            voters: settings.voters.clone(),
+            voters: Arc::new(settings.voters.clone()),
             head: settings.head.height,
             serving: Serving::new(settings.me.clone(), links.reader.clone(), links.sign_draft.clone()),
             rules: Synchroniser::new(settings),
@@ -116,6 +120,7 @@ impl Sync {
             asked: BTreeSet::new(),
             showing: None,
             shown: BTreeMap::new(),
+            below: BTreeMap::new(),
             responder: None,
             fetched: VecDeque::new(),
             committing: false,
@@ -133,6 +138,11 @@ impl Sync {
         let head = self.links.reader.head();
         if head.height > self.head {
             self.head = head.height;
+            let voters = self.links.reader.registry().voters_at(head.height.next()).clone();
+            if voters != self.voters {
+                self.voters = voters.clone();
+                self.feed(Input::Voters(Voters::clone(&voters)), ctx);
+            }
             self.feed(Input::Committed(Place { height: head.height, block: head.hash }), ctx);
             self.shown.retain(|_, shown| shown.header.height > head.height);
         }
@@ -244,19 +254,35 @@ impl Sync {
         self.look_at_head(ctx);
         // What is of this node's chain was checked before it was committed.
         if let Some(shown) = shown.filter(|_| place.height > self.head || !self.links.reader.holds(&place)) {
-            if let Err(reason) = shown.verify("standing", &network, &self.voters) {
+            let Some(voters) = self.links.reader.members().voters_at(place.height) else {
+                return self.ask_below(peer, place);
+            };
+            if let Err(reason) = shown.verify("standing", &network, &voters) {
                 warn!("{peer} stands nowhere: {reason}");
                 return count(&self.metrics.messages_refused, "bad-standing");
             }
             self.showing = Some(shown);
         }
-        self.feed(Input::Standing { peer: peer.clone(), place }, ctx);
+        let input = match self.below.remove(&peer) {
+            Some(said) if said > place.height => Input::Below { peer: peer.clone(), place },
+            _ => Input::Standing { peer: peer.clone(), place },
+        };
+        self.feed(input, ctx);
         let ahead = self.showing.take().filter(|shown| shown.header.height > self.head);
         if let Some(shown) = ahead
             && self.shown.get(&peer).is_none_or(|before| before.header.height <= shown.header.height)
         {
             self.shown.insert(peer, shown);
         }
+    }
+
+    /// It shows a height so far ahead that this node cannot tell who votes there: it is asked for the highest
+    /// block that this node can judge. With its blocks this node gets to know more.
+    fn ask_below(&mut self, peer: Identity, place: Place) {
+        let at = Height::new(self.head.get().saturating_add(IN_FORCE_AFTER));
+        self.below.insert(peer.clone(), place.height);
+        self.asked.insert(peer.clone());
+        self.tell(To::One(peer), SyncContent::Synchronise { at: Some(at) });
     }
 
     fn on_blocks(&mut self, peer: Identity, from: Height, mut blocks: Vec<CertifiedBlock>, ctx: &mut Context<Self>) {

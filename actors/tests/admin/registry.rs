@@ -1,11 +1,6 @@
 //! What is enrolled, one by one and with proof.
 
-use minidlt_protocol::{
-    codec,
-    limits::MAX_GENESIS_BYTES,
-    state_proof::{EntryKey, StateProof},
-    types::Height,
-};
+use minidlt_protocol::{codec, limits::MAX_GENESIS_BYTES, registry::EntryKey, state_proof::StateProof, types::Height};
 use serde_json::{Value, json};
 
 use super::{network::TRADER, node::Node};

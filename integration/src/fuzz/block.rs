@@ -60,8 +60,10 @@ fn certified(bytes: &[u8], follows: bool) {
     assert!(count <= MAX_BLOCK_TRANSACTIONS && size <= MAX_BLOCK_BYTES);
     assert!(decided.certificate.signatures.len() >= NETWORK.voters.quorum());
     // A block that was taken must be one that can be executed and shown.
+    let header = &decided.header;
     let transactions = decided.transactions.iter().map(|transaction| &***transaction);
-    let execution = state::execute(&Empty, head, transactions).expect("there is nothing to be damaged");
+    let execution = state::execute(&Empty, &NETWORK.registry, head, header.created, transactions)
+        .expect("there is nothing to be damaged");
     assert_eq!(execution.outcomes.len(), count);
     BlockView::of(&NETWORK.id, &decided.block()).expect("what is taken can be shown");
 }

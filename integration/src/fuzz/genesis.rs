@@ -12,7 +12,7 @@ pub fn run(bytes: &[u8]) {
         return;
     }
     let (id, registry) = (genesis.id(), genesis.registry());
-    let voters = registry.voters();
+    let voters = registry.orderers();
     assert!(voters.quorum() >= 1 && voters.quorum() <= voters.as_slice().len());
     let (head, _) = genesis_head(&genesis).expect("a genesis that passes has a state");
     assert_eq!(head.hash, id);

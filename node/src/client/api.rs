@@ -11,7 +11,7 @@ use awc::{
 };
 use minidlt_config::user::is_node_url;
 use minidlt_protocol::{
-    state_proof::EntryKey,
+    registry::EntryKey,
     types::{Hash, Height},
 };
 use openssl::{error::ErrorStack, ssl::SslConnector};

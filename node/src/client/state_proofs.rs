@@ -3,7 +3,8 @@
 use minidlt_protocol::{
     genesis::Genesis,
     receipt::ReceiptError,
-    state_proof::{EntryKey, StateProof, StateProofError},
+    registry::EntryKey,
+    state_proof::{StateProof, StateProofError},
 };
 
 use super::{api::NodeClient, error::ClientError};

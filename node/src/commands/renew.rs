@@ -150,7 +150,7 @@ impl Member {
         let authority = certificates::Authority::of(identity.organisation.clone(), certificate, key);
         let issued = authority.renew(&self.old, self.is_node, days)?;
         let ca = String::from_utf8_lossy(&pem).into_owned();
-        let organisation = Organisation { name: identity.organisation.clone(), ca, former_ca: None };
+        let organisation = Organisation::new(identity.organisation.clone(), ca);
         let authority =
             Authority::new([&organisation]).map_err(|error| RenewError::BadCa { dir: dir.to_owned(), error })?;
         for purpose in if self.is_node { NODE } else { USER } {

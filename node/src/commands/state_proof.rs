@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
 };
 
-use minidlt_protocol::state_proof::EntryKey;
+use minidlt_protocol::registry::EntryKey;
 
 use super::Failure;
 use crate::client::{connect::ConnectNode, files::write_whole, run::block_on, state_proofs::fetch};

@@ -6,15 +6,15 @@ use minidlt_config::network::Network;
 use minidlt_protocol::{
     crypto::PublicKey,
     genesis::{Genesis, Timeouts},
-    registry::{Node, Organisation, Policy, Role, User},
-    types::{InvalidName, Name, Timestamp},
+    registry::{Node, Organisation, Policy, User, default_policy, policies},
+    types::{Identity, InvalidName, Name, Timestamp},
 };
 use openssl::error::ErrorStack;
 
 use super::{InitError, certificates::Authority};
 
-/// The policies every network starts with: who may make an orderer, who may change organisations.
-const POLICIES: [&str; 2] = ["orderers", "organisations"];
+/// The policies every network starts with, written out so that its members see them.
+const POLICIES: [&str; 3] = [policies::ORDERERS, policies::ORGANISATIONS, policies::POLICIES];
 
 /// Puts the genesis together; keys are in the order of the network's nodes and users.
 pub fn assemble(
@@ -28,24 +28,19 @@ pub fn assemble(
         .nodes
         .iter()
         .zip(node_keys)
-        .map(|(node, key)| Node {
-            name: node.name.clone(),
-            organisation: node.organisation.clone(),
-            public_key: *key,
-            roles: node.roles.clone(),
-            address: node.at(node.peers_port()),
+        .map(|(node, key)| {
+            let identity = Identity::new(node.name.clone(), node.organisation.clone());
+            Node::new(identity, *key, node.roles.clone(), node.at(node.peers_port()))
         })
         .collect();
     let users = network
         .users
         .iter()
         .zip(user_keys)
-        .map(|(user, key)| User {
-            name: user.name.clone(),
-            organisation: user.organisation.clone(),
-            public_key: *key,
-            roles: user.roles.clone(),
-            gateways: user.gateways.iter().filter_map(|at| nodes.get(*at)).map(Node::identity).collect(),
+        .map(|(user, key)| {
+            let identity = Identity::new(user.name.clone(), user.organisation.clone());
+            let gateways = user.gateways.iter().filter_map(|at| nodes.get(*at)).map(Node::identity);
+            User::new(identity, *key, user.roles.clone(), gateways.collect())
         })
         .collect();
     Ok(Genesis {
@@ -57,18 +52,15 @@ pub fn assemble(
         organisations: authorities.iter().map(organisation).collect::<Result<_, _>>()?,
         nodes,
         users,
-        policies: policies(&network.organisations)?,
+        policies: policies()?,
     })
 }
 
 fn organisation(authority: &Authority) -> Result<Organisation, ErrorStack> {
     let ca = String::from_utf8_lossy(&authority.certificate_pem()?).into_owned();
-    Ok(Organisation { name: authority.organisation().clone(), ca, former_ca: None })
+    Ok(Organisation::new(authority.organisation().clone(), ca))
 }
 
-fn policies(organisations: &[Name]) -> Result<BTreeMap<Name, Policy>, InvalidName> {
-    let majority = organisations.len() / 2 + 1;
-    let admin = |organisation: &Name| Policy::Leaf { organisation: organisation.clone(), role: Role::Admin };
-    let policy = Policy::AtLeast { at_least: majority, of: organisations.iter().map(admin).collect() };
-    POLICIES.iter().map(|name| Ok((name.parse()?, policy.clone()))).collect()
+fn policies() -> Result<BTreeMap<Name, Policy>, InvalidName> {
+    POLICIES.iter().map(|name| Ok((name.parse()?, default_policy()))).collect()
 }

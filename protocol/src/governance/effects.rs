@@ -9,9 +9,7 @@ use super::{
 };
 use crate::{
     crypto::PublicKey,
-    registry::{
-        Entry, EntryKey, FormerKey, Node, Organisation, PolicyEntry, Registry, Role, Standing, User, policies,
-    },
+    registry::{Entry, EntryKey, FormerKey, Node, Organisation, PolicyEntry, Registry, Role, Standing, User, policies},
     types::{Identity, Timestamp},
 };
 
@@ -216,11 +214,7 @@ fn check_key_is_free(public_key: &PublicKey, registry: &Registry) -> Result<(), 
     registry.owner_of_key(public_key).map_or(Ok(()), |owner| Err(ChangeRefused::KeyTaken(owner.clone())))
 }
 
-fn check_user(
-    roles: &BTreeSet<Role>,
-    gateways: &BTreeSet<Identity>,
-    registry: &Registry,
-) -> Result<(), ChangeRefused> {
+fn check_user(roles: &BTreeSet<Role>, gateways: &BTreeSet<Identity>, registry: &Registry) -> Result<(), ChangeRefused> {
     if roles.is_empty() {
         return Err(ChangeRefused::NoRole);
     }

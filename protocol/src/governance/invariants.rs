@@ -41,9 +41,8 @@ fn may_lack(key: &EntryKey, before: Option<&Entry>) -> bool {
 }
 
 fn bounds(registry: &Registry) -> Result<(), ChangeRefused> {
-    let of_role = |role: NodeRole| {
-        registry.nodes.values().filter(|node| node.votes() && node.roles.contains(&role)).count()
-    };
+    let of_role =
+        |role: NodeRole| registry.nodes.values().filter(|node| node.votes() && node.roles.contains(&role)).count();
     let counts = [
         ("organisations", registry.organisations.len(), MAX_MEMBERS),
         ("nodes", registry.nodes.len(), MAX_MEMBERS),

@@ -285,8 +285,18 @@ mod tests {
             let key: EntryKey = text.parse().unwrap();
             assert_eq!((key.to_string().as_str(), key.name().as_str(), key.collection()), (text, name, collection));
         }
-        for bad in ["", "user", "user/", "user/x", "users/x@y", "policy/a/b", "organisation/a@b", "evidence/x@y", "voters/1", "/x"]
-        {
+        for bad in [
+            "",
+            "user",
+            "user/",
+            "user/x",
+            "users/x@y",
+            "policy/a/b",
+            "organisation/a@b",
+            "evidence/x@y",
+            "voters/1",
+            "/x",
+        ] {
             assert!(bad.parse::<EntryKey>().is_err(), "{bad}");
         }
     }

@@ -181,12 +181,7 @@ pub struct User {
 }
 
 impl User {
-    pub fn new(
-        identity: Identity,
-        public_key: PublicKey,
-        roles: BTreeSet<Role>,
-        gateways: BTreeSet<Identity>,
-    ) -> Self {
+    pub fn new(identity: Identity, public_key: PublicKey, roles: BTreeSet<Role>, gateways: BTreeSet<Identity>) -> Self {
         let Identity { name, organisation } = identity;
         Self { name, organisation, public_key, roles, gateways, standing: Standing::Active, revision: 0 }
     }

@@ -9,10 +9,7 @@ mod members;
 mod policy;
 mod voters;
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 pub use self::{
     entries::{Entry, EntryKey, InvalidEntryKey},

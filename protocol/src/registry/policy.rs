@@ -207,7 +207,8 @@ impl Policy {
             }
             Self::Majority { majority } => {
                 let all = case.registry.active_organisations().count();
-                let signed: Vec<_> = case.registry.active_organisations().map(|name| case.signers_in(name, *majority)).collect();
+                let signed: Vec<_> =
+                    case.registry.active_organisations().map(|name| case.signers_in(name, *majority)).collect();
                 let count = signed.iter().filter(|by| !by.is_empty()).count();
                 let rule = format!("{majority} of {} of the {all} organisations ({count} signed)", all / 2 + 1);
                 Explanation { met: count > all / 2, rule, by: signed.concat(), parts }

@@ -123,6 +123,13 @@ pub enum Input {
         peer: Identity,
         place: Place,
     },
+    /// As [`Self::Standing`], but it says that it stands higher, where this node cannot tell yet who votes.
+    Below {
+        peer: Identity,
+        place: Place,
+    },
+    /// Others vote from the height that comes on.
+    Voters(Voters),
     /// This peer sent so many blocks, in order, from this height on, of so many bytes. Nothing of them is
     /// checked.
     Answer {
@@ -202,6 +209,8 @@ struct Peer {
     connected: bool,
     claim: Option<Place>,
     standing: Option<Place>,
+    /// It stands there, and no higher, as far as it has told.
+    whole: bool,
     /// Its standing, or an earlier one, is a block of this node's chain.
     matches: bool,
     /// Its standing was compared with this node's chain, which had got as far.
@@ -263,7 +272,9 @@ impl Synchroniser {
             Input::Connected(peer) => self.on_connected(now, peer),
             Input::Gone(peer) => self.on_gone(now, &peer),
             Input::Claim { peer, place } => self.on_claim(now, peer, place, chain),
-            Input::Standing { peer, place } => self.on_standing(now, peer, place, chain),
+            Input::Standing { peer, place } => self.on_standing(now, peer, place, chain, true),
+            Input::Below { peer, place } => self.on_standing(now, peer, place, chain, false),
+            Input::Voters(voters) => self.settings.voters = voters,
             Input::Answer { peer, from, count, bytes } => self.on_answer(now, &peer, from, (count, bytes)),
             Input::Committed(place) => self.on_committed(now, place, chain),
             Input::Refused { peer, forked } => self.on_refused(now, &peer, forked),

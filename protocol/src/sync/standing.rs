@@ -49,9 +49,10 @@ impl Synchroniser {
         }
     }
 
-    pub(super) fn on_standing(&mut self, now: Duration, peer: Identity, place: Place, chain: &impl Chain) {
+    pub(super) fn on_standing(&mut self, now: Duration, peer: Identity, place: Place, chain: &impl Chain, whole: bool) {
         let Some(known) = self.peers.get_mut(&peer) else { return };
         known.answered = true;
+        known.whole = whole;
         // An answer about the past says what it has there, not where it stands.
         if Some(place) > known.standing && !known.asked_at {
             (known.standing, known.compared) = (Some(place), false);
@@ -148,7 +149,8 @@ impl Synchroniser {
 
     /// How high the other voters have shown to stand.
     fn shown(&self) -> impl Iterator<Item = Height> {
-        self.other_voters().filter_map(|peer| Some(peer?.standing?.height))
+        // What stands higher than it could show says nothing about where this node cannot have voted.
+        self.other_voters().flatten().filter(|peer| peer.whole).filter_map(|peer| Some(peer.standing?.height))
     }
 
     /// What is known of each voter but this node, if anything is.

@@ -15,7 +15,7 @@ use minidlt_protocol::{
     evidence::Evidence,
     genesis::{Genesis, Timeouts},
     receipt::{CertifiedHeader, Inclusion, RECEIPT_VERSION, Receipt},
-    registry::{Node, NodeRole, Organisation, Policy, Registry, Role, User},
+    registry::{EntryKey, Node, NodeRole, Organisation, Policy, Registry, Role, User},
     state::{self, Entry, Execution, StateError, StateReader, StateUpdate, Table},
     state_proof::{Base64, Proven, STATE_PROOF_VERSION, StateProof},
     transaction::{Body, Content, Endorsement, Operation, SignedTransaction, Transaction, TransactionBytes},
@@ -55,26 +55,23 @@ pub const BROKER: (&str, u8) = ("broker@Org02", 12);
 pub const AUDITOR: (&str, u8) = ("auditor@Org03", 13);
 /// An admin, and a submitter.
 pub const ADMIN: (&str, u8) = ("admin@Org01", 14);
+/// The admins of all organisations.
+pub const ADMINS: [(&str, u8); 4] = [ADMIN, ("admin@Org02", 15), ("admin@Org03", 16), ("admin@Org04", 17)];
 /// Enrolled nowhere.
 pub const STRANGER: (&str, u8) = ("stranger@Org01", 99);
 
 fn user((who, seed): (&str, u8), roles: &[Role], gateways: &[u8]) -> User {
-    let Identity { name, organisation } = identity(who);
     let (roles, gateways) = (roles.iter().copied().collect(), gateways.iter().map(|at| node(*at)).collect());
-    User { name, organisation, public_key: key(seed).public_key(), roles, gateways }
+    User::new(identity(who), key(seed).public_key(), roles, gateways)
 }
 
 pub fn genesis(consensus: ConsensusMode) -> Genesis {
-    let organisation =
-        |n| Organisation { name: name(&format!("Org0{n}")), ca: format!("certificate of Org0{n}\n"), former_ca: None };
-    let member = |at: u8| Node {
-        name: node(at).name,
-        organisation: node(at).organisation,
-        public_key: node_key(at).public_key(),
-        roles: BTreeSet::from([NodeRole::Peer, NodeRole::Orderer]),
-        address: format!("127.0.0.1:{}", 3402 + 10 * u16::from(at)),
+    let organisation = |n| Organisation::new(name(&format!("Org0{n}")), format!("certificate of Org0{n}\n"));
+    let member = |at: u8| {
+        let roles = BTreeSet::from([NodeRole::Peer, NodeRole::Orderer]);
+        Node::new(node(at), node_key(at).public_key(), roles, format!("127.0.0.1:{}", 3402 + 10 * u16::from(at)))
     };
-    let admins = (1..=4).map(|n| Policy::Leaf { organisation: name(&format!("Org0{n}")), role: Role::Admin });
+    let admins = (1..=4).map(|n| Policy::Leaf { organisation: name(&format!("Org0{n}")), role: Role::Admin.into() });
     Genesis {
         network: name("test"),
         created: NOW,
@@ -88,6 +85,9 @@ pub fn genesis(consensus: ConsensusMode) -> Genesis {
             user(BROKER, &[Role::Submitter], &[0, 1, 2, 3]),
             user(AUDITOR, &[Role::Auditor], &[0, 1, 2, 3]),
             user(ADMIN, &[Role::Admin, Role::Submitter], &[0]),
+            user(ADMINS[1], &[Role::Admin], &[1]),
+            user(ADMINS[2], &[Role::Admin], &[2]),
+            user(ADMINS[3], &[Role::Admin], &[3]),
         ],
         policies: BTreeMap::from([(name("orderers"), Policy::AtLeast { at_least: 3, of: admins.collect() })]),
     }
@@ -97,7 +97,7 @@ pub fn genesis(consensus: ConsensusMode) -> Genesis {
 pub struct Network {
     pub genesis: Genesis,
     pub id: Hash,
-    pub registry: Registry,
+    pub registry: Arc<Registry>,
     pub voters: Voters,
     pub head: Head,
 }
@@ -105,8 +105,8 @@ pub struct Network {
 pub fn network(mode: ConsensusMode) -> Network {
     let genesis = genesis(mode);
     let (head, _) = state::genesis_head(&genesis).expect("genesis executes");
-    let (id, registry) = (genesis.id(), genesis.registry());
-    let voters = registry.voters();
+    let (id, registry) = (genesis.id(), Arc::new(genesis.registry()));
+    let voters = registry.orderers();
     Network { genesis, id, registry, voters, head }
 }
 
@@ -171,7 +171,7 @@ impl Network {
         let (head, update) = state::genesis_head(&self.genesis).expect("genesis executes");
         let mut state = MemoryState::default();
         state.apply(update);
-        Ledger { head, state }
+        Ledger { head, state, registry: self.registry.clone() }
     }
 
     /// A chain from genesis: one certified block for each list of transactions.
@@ -217,9 +217,9 @@ impl Network {
         use base64::{Engine as _, engine::general_purpose::STANDARD};
         let CertifiedBlock { block, certificate } = &chain[at];
         let parsed = block.parse(&self.id).expect("parses");
-        let mut ledger = self.ledger();
-        let executions: Vec<Execution> = chain[..=at].iter().map(|certified| ledger.take(self, certified)).collect();
-        let execution = &executions[at];
+        let mut before = self.ledger();
+        chain[..at].iter().for_each(|certified| drop(before.take(self, certified)));
+        let execution = before.clone().take(self, &chain[at]);
         let count = parsed.len() as u64;
         let results: Vec<Hash> = parsed
             .iter()
@@ -236,7 +236,9 @@ impl Network {
             network: self.id,
             id: parsed[position].id,
             height: block.header.height,
+            voter_changes: vec![],
             transaction: STANDARD.encode(block.transactions[position].as_slice()),
+            signers: before.proven(&parsed[position].signers_entries(&before.registry)),
             inclusion: Inclusion::of(&block.leaves(), position).expect("it is there"),
             block: certify(&block.header, certificate),
             result: execution.outcomes[position].clone(),
@@ -252,34 +254,50 @@ impl Network {
         let (last, before) = chain.split_last().expect("a block");
         let mut ledger = self.ledger();
         before.iter().for_each(|certified| drop(ledger.take(self, certified)));
-        let (value, proof) =
-            state::prove(&ledger.state, ledger.head.state_version, key.as_bytes()).expect("it can be read");
+        let proven = ledger.prove(key);
         let CertifiedBlock { block, certificate } = last;
         StateProof {
             minidlt_state_proof: STATE_PROOF_VERSION,
             network: self.id,
-            proven: Proven { key: key.to_owned(), value: value.map(Base64), proof: Base64(proof) },
+            voter_changes: vec![],
+            proven,
             header: CertifiedHeader::new(&self.id, block.header.clone(), certificate.clone(), &self.voters),
         }
     }
 }
 
 /// A node's ledger, in memory.
+#[derive(Clone)]
 pub struct Ledger {
     pub head: Head,
     pub state: MemoryState,
+    pub registry: Arc<Registry>,
 }
 
 impl Ledger {
+    /// What the state holds under a key, and the proof of it.
+    pub fn prove(&self, key: &str) -> Proven {
+        let (value, proof) =
+            state::prove(&self.state, self.head.state_version, key.as_bytes()).expect("it can be read");
+        Proven { key: key.to_owned(), value: value.map(Base64), proof: Base64(proof) }
+    }
+
+    pub fn proven(&self, keys: &[EntryKey]) -> Vec<Proven> {
+        keys.iter().map(|key| self.prove(&key.to_string())).collect()
+    }
+
     /// Checks and executes a block that should follow the head.
     pub fn take(&mut self, network: &Network, certified: &CertifiedBlock) -> Execution {
-        let decided = DecidedBlock::certified(certified.clone(), &network.id, &self.head, &network.registry);
+        let decided = DecidedBlock::certified(certified.clone(), &network.id, &self.head, &self.registry);
         self.execute(&decided.expect("an honest block"))
     }
 
     pub fn execute(&mut self, decided: &DecidedBlock) -> Execution {
         let transactions = decided.transactions.iter().map(|shared| &***shared);
-        let execution = state::execute(&self.state, &self.head, transactions).expect("it can be read");
+        let (created, registry) = (decided.header.created, &self.registry);
+        let execution = state::execute(&self.state, registry, &self.head, created, transactions);
+        let execution = execution.expect("it can be read");
+        self.registry = execution.registry.clone();
         self.head.certified_version = self.head.state_version;
         if !execution.writes.is_empty() {
             let version = self.head.state_version + 1;
@@ -307,6 +325,10 @@ impl StateReader for Unreadable {
     }
 
     fn floor(&self, _: Table, _: &[u8]) -> Result<Option<Entry>, StateError> {
+        Err(StateError("nobody may look".into()))
+    }
+
+    fn keys(&self) -> Result<Vec<Vec<u8>>, StateError> {
         Err(StateError("nobody may look".into()))
     }
 }
@@ -345,5 +367,10 @@ impl StateReader for MemoryState {
     fn floor(&self, table: Table, key: &[u8]) -> Result<Option<Entry>, StateError> {
         let below = self.0.range(..=(table, key.to_vec())).next_back().filter(|((found, _), _)| *found == table);
         Ok(below.map(|((_, key), value)| (key.clone(), value.clone())))
+    }
+
+    fn keys(&self) -> Result<Vec<Vec<u8>>, StateError> {
+        let keys = self.0.iter().filter(|((table, _), _)| *table == Table::Keys);
+        Ok(keys.map(|(_, key)| key.clone()).collect())
     }
 }

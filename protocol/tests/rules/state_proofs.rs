@@ -10,10 +10,11 @@ use minidlt_protocol::{
     codec,
     evidence::state_key,
     receipt::ReceiptError,
+    registry::EntryKey,
     spelling::SpellingError,
     state::{genesis_writes, prove},
     state_proof::{
-        Base64, EntryKey, MAX_KEY_BYTES, MAX_PROOF_BYTES, MAX_STATE_PROOF_BYTES, MAX_VALUE_BYTES, Proven, ProvenError,
+        Base64, MAX_KEY_BYTES, MAX_PROOF_BYTES, MAX_STATE_PROOF_BYTES, MAX_VALUE_BYTES, Proven, ProvenError,
         StateProof, StateProofError,
     },
     types::{Hash, Height, Round},

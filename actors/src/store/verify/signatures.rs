@@ -43,7 +43,9 @@ impl Signatures {
         self.bytes += transactions.iter().map(Transaction::size).sum::<usize>();
         self.jobs.push((height, registry.clone(), Job::Certificate(certificate)));
         let authors = transactions.into_iter().enumerate();
-        self.jobs.extend(authors.map(|(position, transaction)| (height, registry.clone(), Job::Author { position, transaction })));
+        self.jobs.extend(
+            authors.map(|(position, transaction)| (height, registry.clone(), Job::Author { position, transaction })),
+        );
         if self.jobs.len() < BATCH_JOBS && self.bytes < BATCH_BYTES {
             return Ok(());
         }

@@ -1,6 +1,9 @@
 //! A made-up network of four nodes, a block with three transactions, and their receipts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use minidlt_protocol::{
     block::Header,
@@ -9,7 +12,8 @@ use minidlt_protocol::{
     merkle,
     receipt::{CertifiedHeader, Inclusion, RECEIPT_VERSION, Receipt},
     registry::{Node, NodeRole, Organisation, Role, User},
-    state::{Empty, ResultLeaf, execute, genesis_head},
+    state::{Empty, Entry, ResultLeaf, StateError, StateReader, Table, execute, genesis_head, prove},
+    state_proof::{Base64, Proven},
     transaction::{Body, Content, Operation, SignedTransaction, Transaction, TransactionBytes},
     types::{Hash, Height, Identity, Name, Round, Timestamp},
     vote::{Certificate, CommitSignature, ConsensusMode, Phase, Vote},
@@ -28,27 +32,21 @@ fn key(seed: u8) -> SecretKey {
 
 /// `node1` to `node4`, and the user `trader`, all of Org01.
 pub fn genesis() -> Genesis {
-    let node = |seed: u8| Node {
-        name: name(&format!("node{seed}")),
-        organisation: name("Org01"),
-        public_key: key(seed).public_key(),
-        roles: BTreeSet::from([NodeRole::Peer, NodeRole::Orderer]),
-        address: format!("localhost:{}", 3402 + u16::from(seed) * 10),
+    let node = |seed: u8| {
+        let identity = Identity::new(name(&format!("node{seed}")), name("Org01"));
+        let roles = BTreeSet::from([NodeRole::Peer, NodeRole::Orderer]);
+        Node::new(identity, key(seed).public_key(), roles, format!("localhost:{}", 3402 + u16::from(seed) * 10))
     };
-    let trader = User {
-        name: name("trader"),
-        organisation: name("Org01"),
-        public_key: key(100).public_key(),
-        roles: BTreeSet::from([Role::Submitter]),
-        gateways: BTreeSet::new(),
-    };
+    let trader = Identity::new(name("trader"), name("Org01"));
+    let roles = BTreeSet::from([Role::Submitter, Role::Admin]);
+    let trader = User::new(trader, key(100).public_key(), roles, BTreeSet::new());
     Genesis {
         network: name("made-up"),
         created: Timestamp::from_millis(0),
         consensus: ConsensusMode::Bft,
         timeouts: Timeouts::default(),
         synchronise: Default::default(),
-        organisations: vec![Organisation { name: name("Org01"), ca: String::new(), former_ca: None }],
+        organisations: vec![Organisation::new(name("Org01"), String::new())],
         nodes: (1..=COUNT).map(node).collect(),
         users: vec![trader],
         policies: BTreeMap::new(),
@@ -56,7 +54,7 @@ pub fn genesis() -> Genesis {
 }
 
 fn certified(genesis: &Genesis, header: Header) -> CertifiedHeader {
-    let (network, voters) = (genesis.id(), genesis.registry().voters());
+    let (network, voters) = (genesis.id(), genesis.registry().orderers());
     let (height, round, block) = (header.height, Round::ZERO, header.hash(&network));
     let vote = Vote { phase: Phase::Precommit, height, round, block: Some(block) };
     let signatures = (1..=COUNT).map(|seed| CommitSignature {
@@ -65,6 +63,30 @@ fn certified(genesis: &Genesis, header: Header) -> CertifiedHeader {
     });
     let certificate = Certificate { height, round, block, signatures: signatures.collect() };
     CertifiedHeader::new(&network, header, certificate, &voters)
+}
+
+/// The state of genesis.
+struct Memory(Vec<(Table, Vec<u8>, Vec<u8>)>);
+
+impl StateReader for Memory {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        let found = self.0.iter().find(|(of, at, _)| (*of, at.as_slice()) == (table, key));
+        Ok(found.map(|(_, _, value)| value.clone()))
+    }
+
+    fn floor(&self, table: Table, key: &[u8]) -> Result<Option<Entry>, StateError> {
+        let below = self.0.iter().filter(|(of, at, _)| *of == table && at.as_slice() <= key);
+        Ok(below.max_by(|(_, a, _), (_, b, _)| a.cmp(b)).map(|(_, at, value)| (at.clone(), value.clone())))
+    }
+
+    fn keys(&self) -> Result<Vec<Vec<u8>>, StateError> {
+        Ok(self.0.iter().filter(|(of, ..)| *of == Table::Keys).map(|(_, _, key)| key.clone()).collect())
+    }
+}
+
+fn proven(state: &Memory, key: &str) -> Proven {
+    let (value, proof) = prove(state, 0, key.as_bytes()).unwrap();
+    Proven { key: key.to_owned(), value: value.map(Base64), proof: Base64(proof) }
 }
 
 /// Of the transaction at this position, from 0 to 2, in block 1.
@@ -84,6 +106,7 @@ pub fn receipt(genesis: &Genesis, at: usize) -> Receipt {
     };
     let transactions: Vec<Transaction> = (0..3).map(transaction).collect();
     let leaves: Vec<Hash> = transactions.iter().map(|transaction| transaction.leaf).collect();
+    let (head, state) = genesis_head(genesis).unwrap();
     let header = Header {
         height: Height::new(1),
         round: Round::ZERO,
@@ -92,10 +115,10 @@ pub fn receipt(genesis: &Genesis, at: usize) -> Receipt {
         proposer: genesis.nodes[1].identity(),
         transactions_root: merkle::root(&leaves),
         results_root: merkle::root(&[]),
-        state_root: Hash::ZERO,
+        state_root: head.state_root,
     };
-    let (head, _) = genesis_head(genesis).unwrap();
-    let execution = execute(&Empty, &head, transactions.iter()).unwrap();
+    let registry = Arc::new(genesis.registry());
+    let execution = execute(&Empty, &registry, &head, header.created, transactions.iter()).unwrap();
     let next = Header {
         height: Height::new(2),
         previous: header.hash(&network),
@@ -112,6 +135,8 @@ pub fn receipt(genesis: &Genesis, at: usize) -> Receipt {
         network,
         id: transactions[at].id,
         height: Height::new(1),
+        voter_changes: vec![],
+        signers: vec![proven(&Memory(state.entries), "user/trader@Org01")],
         transaction: base64::Engine::encode(
             &base64::engine::general_purpose::STANDARD,
             transactions[at].bytes.as_slice(),

@@ -62,7 +62,7 @@ impl World {
 
 fn organisation(issuer: &Issuer) -> Organisation {
     let ca = String::from_utf8(issuer.certificate_pem().unwrap()).unwrap();
-    Organisation { name: issuer.organisation().clone(), ca, former_ca: None }
+    Organisation::new(issuer.organisation().clone(), ca)
 }
 
 /// A certificate for localhost that names `who`.

@@ -147,6 +147,9 @@ fn every_edit_is_found_and_named() {
             assert!(error.contains(named), "edit {at} of {}: {error:?} does not name {named}", original.proven.key);
         }
     }
+    // A good proof of a key that would be shown as a line of its own.
+    let forged = proof(&NETWORK, "user/x\nok:");
+    assert!(matches!(forged.verify(&NETWORK.genesis), Err(StateProofError::Proven(ProvenError::Key(_)))));
     let mut emptied = PRESENCE.clone();
     emptied.proven.value = None;
     assert!(read(&emptied.to_text()).unwrap_err().to_string().contains("not one of absence"));

@@ -189,7 +189,8 @@ fn nesting_costs_no_exponential_work() {
 
 fn policies() -> impl Strategy<Value = Policy> {
     let roles = prop_oneof![Just(Role::Admin), Just(Role::Submitter), Just(Role::PolicyInvoker)];
-    let leaf = ("Org0[1-4]", roles).prop_map(|(org, role)| Policy::Leaf { organisation: name(&org), role: role.into() });
+    let leaf =
+        ("Org0[1-4]", roles).prop_map(|(org, role)| Policy::Leaf { organisation: name(&org), role: role.into() });
     leaf.prop_recursive(6, 40, 4, |inner| {
         let parts = prop::collection::vec(inner, 1..4);
         (parts, 0usize..3, 1usize..4).prop_map(|(parts, kind, at_least)| match kind {

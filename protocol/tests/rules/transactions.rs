@@ -216,7 +216,10 @@ fn endorsements() {
         Err(Refusal::BadEndorsement { endorser, reason }) => (endorser, reason),
         other => panic!("{other:?}"),
     };
-    assert_eq!(reason(endorsed(&[STRANGER])), (identity(STRANGER.0), "not enrolled".to_owned()));
+    assert_eq!(
+        reason(endorsed(&[STRANGER])),
+        (identity(STRANGER.0), "not enrolled, or not in good standing".to_owned())
+    );
     let (endorser, why) = reason(endorsed(&[ADMIN, (BROKER.0, ADMIN.1)]));
     assert_eq!(endorser, identity(BROKER.0));
     assert_eq!(why, CryptoError::SignatureMismatch.to_string());

@@ -110,6 +110,8 @@ pub struct Settings {
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
+    /// From the next height on these vote: told before the block that makes it the next is.
+    Voters(Voters),
     /// A session with this node stands, perhaps in place of an earlier one.
     Connected(Identity),
     Gone(Identity),
@@ -260,6 +262,7 @@ impl Synchroniser {
     /// Takes one input. `now` is the time since any fixed moment; it never goes back.
     pub fn step(&mut self, now: Duration, input: Input, chain: &impl Chain) -> Vec<Output> {
         match input {
+            Input::Voters(voters) => self.settings.voters = voters,
             Input::Connected(peer) => self.on_connected(now, peer),
             Input::Gone(peer) => self.on_gone(now, &peer),
             Input::Claim { peer, place } => self.on_claim(now, peer, place, chain),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use minidlt_protocol::{
     consensus,
     sync::{Input, Output, Place, Settings, Synchroniser, TICK_EVERY, VoteRecord},
-    types::{Height, Identity},
+    types::{Hash, Height, Identity},
     vote::Certificate,
 };
 
@@ -24,8 +24,10 @@ type Certified = (Block, Certificate);
 #[derive(Clone)]
 pub enum Said {
     Alive(Place),
+    /// `known`: the last height whose voters the asker knows.
     Synchronise {
         at: Option<Height>,
+        known: Height,
     },
     /// None of genesis.
     Standing(Option<Certified>),
@@ -42,17 +44,27 @@ pub enum Said {
 /// Bytes that a block counts for, so that answers have some.
 const BLOCK_BYTES: usize = 64 << 10;
 
+/// How far a node can show its chain to one who knows the voters up to a height: as long as those are
+/// the voters.
+fn provable(disk: &Disk, known: Height) -> Height {
+    let head = disk.place().height;
+    let theirs = disk.electorates.at(known);
+    let same = |at: &u64| disk.electorates.at(Height::new(*at)) == theirs;
+    (known.get()..=head.get()).rev().find(same).map_or(head, Height::new)
+}
+
 impl World {
     /// A process starts: it knows its disk, and nobody.
     pub(super) fn boot(&mut self, node: usize) {
-        let this = &mut self.nodes[node];
+        let this = &self.nodes[node];
         let settings = Settings {
             me: identity(node),
-            voters: self.voters.clone(),
+            voters: (**self.voters(node)).clone(),
             policy: self.plan.policy,
             record: this.disk.record,
             head: this.disk.place(),
         };
+        let this = &mut self.nodes[node];
         this.sync = Some(Synchroniser::new(settings));
         let boot = this.boot;
         self.after(0, Event::Tick { node, boot });
@@ -86,6 +98,10 @@ impl World {
     /// A block is on this node's disk.
     pub(super) fn committed(&mut self, node: usize) {
         let place = self.nodes[node].disk.place();
+        if self.nodes[node].disk.electorates.at(place.height) != Some(self.voters(node)) {
+            let voters = (**self.voters(node)).clone();
+            self.synchronise(node, Input::Voters(voters));
+        }
         self.synchronise(node, Input::Committed(place));
     }
 
@@ -108,7 +124,10 @@ impl World {
                 let place = self.nodes[node].disk.place();
                 (0..self.plan.nodes).filter(|to| *to != node).for_each(|to| self.say(node, to, Said::Alive(place)));
             }
-            Output::Synchronise { peer, at } => self.say_to(node, &peer, Said::Synchronise { at }),
+            Output::Synchronise { peer, at } => {
+                let known = self.nodes[node].disk.electorates.last();
+                self.say_to(node, &peer, Said::Synchronise { at, known });
+            }
             Output::GetBlocks { peer, from, bytes } => {
                 self.say_to(node, &peer, Said::GetBlocks { from, count: bytes / BLOCK_BYTES });
             }
@@ -158,20 +177,20 @@ impl World {
         }
         match said {
             Said::Alive(place) => self.synchronise(to, Input::Claim { peer, place }),
-            Said::Synchronise { at } => {
+            Said::Synchronise { at, known } => {
                 let disk = &self.nodes[to].disk;
-                let height = at.unwrap_or(disk.place().height);
+                let height = at.unwrap_or_else(|| provable(disk, known));
                 let shown = height.previous().and_then(|at| disk.chain.get(at.get() as usize)).cloned();
                 self.say(to, from, Said::Standing(shown));
             }
             Said::Standing(None) => {
-                let place = Disk::new(VoteRecord::Lost).place();
+                let place = Place { height: Height::GENESIS, block: Hash::ZERO };
                 self.synchronise(to, Input::Standing { peer, place });
             }
             Said::Standing(Some((block, certificate))) => {
                 let place = Place { height: block.height, block: block.hash() };
                 let named = (certificate.height, certificate.block) == (place.height, place.block);
-                if named && self.certifies(&certificate) {
+                if named && self.certifies(to, &certificate) {
                     self.synchronise(to, Input::Standing { peer, place });
                 }
             }
@@ -215,7 +234,7 @@ impl World {
                 continue;
             }
             let named = (certificate.height, certificate.block) == (block.height, block.hash());
-            let certified = named && self.certifies(&certificate);
+            let certified = named && self.certifies(node, &certificate);
             if certified && block.height == place.height.next() && block.previous == place.block {
                 self.nodes[node].fetched.pop_front();
                 self.report.caught_up += 1;
@@ -231,8 +250,14 @@ impl World {
 
     /// What a liar says in place of this.
     fn twist(&mut self, node: usize, said: Said) -> Option<Said> {
-        let junk =
-            Block { height: Height::new(9), proposer: node, previous: NETWORK, nonce: self.rng.next(), good: false };
+        let junk = Block {
+            height: Height::new(9),
+            proposer: node,
+            previous: NETWORK,
+            nonce: self.rng.next(),
+            good: false,
+            changes: Vec::new(),
+        };
         let far = Place { height: Height::new(self.rng.below(1_000)), block: junk.hash() };
         match (said, self.rng.below(4)) {
             (said, 0) => Some(said),
@@ -282,7 +307,7 @@ impl World {
         }
         let trusts = self.plan.shell == Shell::TrustsEmptyDisk;
         let record = if trusts { VoteRecord::Kept(Height::new(1)) } else { VoteRecord::Lost };
-        self.nodes[node].disk = Disk::new(record);
+        self.nodes[node].disk = self.nodes[node].disk.emptied(record);
         self.nodes[node].bodies.clear();
     }
 

@@ -209,6 +209,7 @@ pub async fn start(settings: Settings, vote_from: Option<Height>) -> Result<Runn
     let sync_settings = minidlt_protocol::sync::Settings {
         me: me.clone(),
         voters: registry.voters(),
+        coming: registry.voters(),
         policy: genesis.synchronise,
         record,
         head: Place { height: head.height, block: head.hash },

@@ -177,18 +177,23 @@ fn a_node_that_takes_its_empty_disk_for_a_new_one_is_caught() {
     assert!(double_votes(&sum) > 0);
 }
 
-/// `nodes` of which the first `first` vote, until blocks carry these changes, in a calm network and in one
-/// that loses messages, parts and has nodes crash. Nodes that do not vote any more, or not yet, follow.
+/// The first `first` nodes vote, until blocks carry these changes.
+fn changed(first_voters: usize, changes: &[Vec<Change>], plan: Plan) -> Plan {
+    let heights_after = 3 * changes.len() as u64 + 8;
+    Plan { first_voters, changes: changes.to_vec(), heights_after, ..plan }
+}
+
+/// Changes in a calm network, and in one that loses messages, parts and has nodes crash. Nodes that do not
+/// vote any more, or not yet, follow.
 fn changing(name: &str, (nodes, first): (usize, usize), changes: &[Vec<Change>]) {
-    let changed = |plan: Plan| {
-        let heights_after = 3 * changes.len() as u64 + 8;
-        Plan { first_voters: first, changes: changes.to_vec(), heights_after, ..plan }
-    };
     for mode in [Bft, FullConsent] {
-        let calm = all(name, &seeds(500), |seed| changed(Plan::calm(seed, nodes, mode)));
-        let rough = all(name, &seeds(25), |seed| changed(Plan::rough(seed, nodes, mode)));
-        assert!(calm.changed > 0 && rough.changed > 0, "{name}");
-        assert!(are_few() || rough.unknown_voters > 0 && rough.crashes > 0, "{name}: {rough:?}");
+        let (few, many) = (seeds(500), seeds(25));
+        let calm = all(name, &few, |seed| changed(first, changes, Plan::calm(seed, nodes, mode)));
+        let rough = all(name, &many, |seed| changed(first, changes, Plan::rough(seed, nodes, mode)));
+        assert_eq!(calm.changed + rough.changed, changes.len() * (few.len() + many.len()), "{name}: all came");
+        assert!(are_few() || rough.crashes > 0, "{name}");
+        // In full consent no voter is left behind by more than a height.
+        assert!(are_few() || mode == FullConsent || rough.unknown_voters > 0, "{name}: nobody was far behind");
     }
 }
 
@@ -226,6 +231,39 @@ fn voters_change_their_keys() {
 fn a_voter_leaves_and_comes_back() {
     let changes: Vec<_> = (0..4).flat_map(|i| [vec![Remove(i)], vec![Add(i)]]).collect();
     changing("back again", (4, 4), &changes);
+}
+
+/// As long as only those count who vote last as far as the node's chain tells: the voters of before may be
+/// left behind, and know nothing of what this node voted on.
+#[test]
+fn nodes_that_lost_everything_while_voters_change_never_vote_twice() {
+    let one_by_one: Vec<_> = (0..4).flat_map(|i| [vec![Add(i + 4)], vec![Remove(i)]]).collect();
+    let in_pairs: Vec<_> = (0..4).map(|i| vec![Add(i + 4), Remove(i)]).collect();
+    for changes in [one_by_one, in_pairs.clone(), vec![in_pairs.concat()]] {
+        let plan = |seed| Plan { wipes: 3, ..changed(4, &changes, Plan::rough(seed, 8, Bft)) };
+        let report = all("changes, lost disks", &seeds(12), plan);
+        assert!(are_few() || report.wiped > 0);
+    }
+}
+
+/// One of the first voters lies and stays, whoever else comes and goes.
+#[test]
+fn voters_change_beside_a_liar() {
+    for (first, changes) in [(4, [Add(4), Add(5), Add(6)]), (7, [Remove(4), Remove(5), Remove(6)])] {
+        let changes = changes.map(|change| vec![change]);
+        let plan = |seed| Plan { liars: 1, ..changed(first, &changes, Plan::rough(seed, 7, Bft)) };
+        let report = all("changes beside a liar", &seeds(25), plan);
+        assert!(are_few() || report.accusations > 0);
+    }
+}
+
+#[test]
+fn a_shell_that_goes_on_with_its_first_voters_is_caught() {
+    let changes = [(0..4).map(Rekey).collect::<Vec<_>>()];
+    let shell = Shell::KeepsFirstVoters;
+    let report = run(Plan { shell, ..changed(4, &changes, Plan::calm(1, 4, Bft)) });
+    let strange = |one: &Violation| matches!(one, Violation::NotAVoter { .. });
+    assert!(report.violations.iter().any(strange), "{:?}", report.violations);
 }
 
 /// The checker has teeth: shells that are wrong in the two ways that matter are caught.

@@ -250,7 +250,7 @@ impl Sync {
             }
             self.showing = Some(shown);
         }
-        self.feed(Input::Standing { peer: peer.clone(), place }, ctx);
+        self.feed(Input::Standing { peer: peer.clone(), place, whole: true }, ctx);
         let ahead = self.showing.take().filter(|shown| shown.header.height > self.head);
         if let Some(shown) = ahead
             && self.shown.get(&peer).is_none_or(|before| before.header.height <= shown.header.height)

@@ -16,6 +16,8 @@ pub enum Shell {
     ForgetsLog,
     /// A node that lost its disk takes itself for a new one, and votes at once.
     TrustsEmptyDisk,
+    /// Goes on with the voters it began with, whatever blocks say.
+    KeepsFirstVoters,
 }
 
 /// One node behaves unlike the others for some time, in milliseconds.

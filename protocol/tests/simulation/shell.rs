@@ -6,7 +6,7 @@ use std::sync::Arc;
 use minidlt_protocol::{
     codec,
     consensus::{Core, Fault, Input, Output, Settings, Timeouts, Verified, Wire},
-    types::{Hash, Identity, Round},
+    types::{Hash, Height, Identity, Round},
     vote::{Certificate, ConsensusMode, Voters},
 };
 
@@ -40,14 +40,18 @@ impl World {
 
     /// Those of the height that a node is at.
     pub(super) fn voters(&self, node: usize) -> &Arc<Voters> {
-        let disk = &self.nodes[node].disk;
-        disk.electorates.at(disk.height()).expect("a chain tells who votes next")
+        self.nodes[node].disk.electorates.at(self.of(node)).expect("a chain tells who votes next")
+    }
+
+    /// The height whose voters a node takes for those of the height it is at.
+    fn of(&self, node: usize) -> Height {
+        if self.plan.shell == Shell::KeepsFirstVoters { Height::new(1) } else { self.nodes[node].disk.height() }
     }
 
     /// Begins the height, if this node takes part in it, with the key it votes with there.
     pub(super) fn begin(&mut self, node: usize) {
         let disk = &self.nodes[node].disk;
-        let changed = disk.electorates.members(disk.height()).and_then(|members| members.get(&node).copied());
+        let changed = disk.electorates.members(self.of(node)).and_then(|members| members.get(&node).copied());
         let Some(changed) = changed.filter(|_| self.nodes[node].votes()) else { return };
         self.nodes[node].signer.key = key_of(node, changed);
         let settings = self.settings(node);

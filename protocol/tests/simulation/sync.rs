@@ -7,7 +7,7 @@ use minidlt_protocol::{
     consensus,
     sync::{Input, Output, Place, Settings, Synchroniser, TICK_EVERY, VoteRecord},
     types::{Hash, Height, Identity},
-    vote::Certificate,
+    vote::{Certificate, Voters},
 };
 
 use super::{
@@ -29,8 +29,8 @@ pub enum Said {
         at: Option<Height>,
         known: Height,
     },
-    /// None of genesis.
-    Standing(Option<Certified>),
+    /// None of genesis; whether this is where it stands.
+    Standing(Option<Certified>, bool),
     GetBlocks {
         from: Height,
         count: usize,
@@ -60,6 +60,7 @@ impl World {
         let settings = Settings {
             me: identity(node),
             voters: (**self.voters(node)).clone(),
+            coming: self.coming(node),
             policy: self.plan.policy,
             record: this.disk.record,
             head: this.disk.place(),
@@ -69,6 +70,12 @@ impl World {
         let boot = this.boot;
         self.after(0, Event::Tick { node, boot });
         self.sessions_change(node);
+    }
+
+    /// Those of the last height of which its chain tells who votes.
+    fn coming(&self, node: usize) -> Voters {
+        let known = &self.nodes[node].disk.electorates;
+        known.at(known.last()).map(|voters| (**voters).clone()).expect("genesis tells two heights")
     }
 
     /// Whether two nodes can hear each other has changed, and each notices after a while.
@@ -98,10 +105,8 @@ impl World {
     /// A block is on this node's disk.
     pub(super) fn committed(&mut self, node: usize) {
         let place = self.nodes[node].disk.place();
-        if self.nodes[node].disk.electorates.at(place.height) != Some(self.voters(node)) {
-            let voters = (**self.voters(node)).clone();
-            self.synchronise(node, Input::Voters(voters));
-        }
+        let (next, coming) = ((**self.voters(node)).clone(), self.coming(node));
+        self.synchronise(node, Input::Voters { next, coming });
         self.synchronise(node, Input::Committed(place));
     }
 
@@ -181,17 +186,18 @@ impl World {
                 let disk = &self.nodes[to].disk;
                 let height = at.unwrap_or_else(|| provable(disk, known));
                 let shown = height.previous().and_then(|at| disk.chain.get(at.get() as usize)).cloned();
-                self.say(to, from, Said::Standing(shown));
+                let whole = height == disk.place().height;
+                self.say(to, from, Said::Standing(shown, whole));
             }
-            Said::Standing(None) => {
+            Said::Standing(None, whole) => {
                 let place = Place { height: Height::GENESIS, block: Hash::ZERO };
-                self.synchronise(to, Input::Standing { peer, place });
+                self.synchronise(to, Input::Standing { peer, place, whole });
             }
-            Said::Standing(Some((block, certificate))) => {
+            Said::Standing(Some((block, certificate)), whole) => {
                 let place = Place { height: block.height, block: block.hash() };
                 let named = (certificate.height, certificate.block) == (place.height, place.block);
                 if named && self.certifies(to, &certificate) {
-                    self.synchronise(to, Input::Standing { peer, place });
+                    self.synchronise(to, Input::Standing { peer, place, whole });
                 }
             }
             Said::GetBlocks { from: height, count } => {
@@ -263,14 +269,14 @@ impl World {
             (said, 0) => Some(said),
             (_, 1) => None,
             (Said::Alive(_), _) => Some(Said::Alive(far)),
-            (Said::Standing(Some((mut block, certificate))), 2) => {
+            (Said::Standing(Some((mut block, certificate)), whole), 2) => {
                 block.nonce ^= 1;
-                Some(Said::Standing(Some((block, certificate))))
+                Some(Said::Standing(Some((block, certificate)), whole))
             }
-            (Said::Standing(_), _) => {
+            (Said::Standing(..), _) => {
                 let chain = &self.nodes[node].disk.chain;
                 let old = (!chain.is_empty()).then(|| self.rng.pick(chain).clone());
-                Some(Said::Standing(old))
+                Some(Said::Standing(old, true))
             }
             (Said::Blocks { from, mut blocks }, 2) => {
                 if let Some((block, _)) = blocks.last_mut() {

@@ -179,7 +179,7 @@ fn a_node_that_takes_its_empty_disk_for_a_new_one_is_caught() {
 
 /// The first `first` nodes vote, until blocks carry these changes.
 fn changed(first_voters: usize, changes: &[Vec<Change>], plan: Plan) -> Plan {
-    let heights_after = 3 * changes.len() as u64 + 8;
+    let heights_after = 5 * changes.len() as u64 + 16;
     Plan { first_voters, changes: changes.to_vec(), heights_after, ..plan }
 }
 

@@ -331,9 +331,13 @@ fn a_round_names_those_who_did_not_accept_its_block() {
 
 #[test]
 fn a_round_without_a_proposal_names_those_who_are_silent() {
+    let names = |core: &Core| core.missing(Round::ZERO).iter().map(|one| one.name.to_string()).collect::<Vec<_>>();
     let (mut bench, _) = Bench::new(1, ConsensusMode::Bft);
+    assert_eq!(names(&bench.core), ["node0"], "all wait for the proposer");
     bench.fire(0, TimerKind::Propose);
     bench.hear(vote(2, Phase::Prevote, 0, None));
-    let missing: Vec<String> = bench.core.missing(Round::ZERO).iter().map(|one| one.name.to_string()).collect();
-    assert_eq!(missing, ["node0", "node3"], "its proposer is one of them, those who say so are not");
+    assert_eq!(names(&bench.core), ["node0", "node3"], "those who say so are not missing");
+    bench.propose(0, block(1), None);
+    bench.hear(vote(0, Phase::Prevote, 0, Some(block(1))));
+    assert_eq!(names(&bench.core), ["node3"], "it comes late: we did not accept it either");
 }

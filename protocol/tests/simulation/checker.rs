@@ -114,7 +114,7 @@ impl Checker {
     fn speaks(&mut self, node: usize, height: Height, digest: Hash, signature: &Signature) {
         let me = super::world::identity(node);
         let voter = self.voters(height).and_then(|voters| voters.get(&me).cloned());
-        if !voter.is_some_and(|voter| voter.key.verify(&digest, signature).is_ok()) {
+        if voter.is_none_or(|voter| voter.key.verify(&digest, signature).is_err()) {
             self.violations.push(Violation::NotAVoter { height, node });
         }
     }

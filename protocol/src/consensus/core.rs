@@ -192,9 +192,8 @@ impl Core {
             let accepts = |voter: &&Identity| votes.get(voter).is_some_and(|vote| vote.is_some() || !accepted);
             voters.iter().map(|voter| &voter.identity).filter(|voter| !accepts(voter)).cloned().collect()
         };
-        let missing = without(&prevotes);
-        let quorum = voters.len() - missing.len() >= self.desk.quorum;
-        if quorum { without(&self.votes(round, Phase::Precommit)) } else { missing }
+        let polka = prevotes.values().flatten().count() >= self.desk.quorum;
+        if polka { without(&self.votes(round, Phase::Precommit)) } else { without(&prevotes) }
     }
 
     fn votes(&self, round: Round, phase: Phase) -> BTreeMap<Identity, Option<Hash>> {

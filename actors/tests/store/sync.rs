@@ -143,6 +143,7 @@ impl World {
         let head = reader.head();
         let settings = Settings {
             me: identity(0),
+            coming: network.registry.voters(),
             voters: network.registry.voters(),
             policy: Synchronise::Quorum,
             record,

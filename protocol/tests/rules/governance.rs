@@ -508,9 +508,16 @@ fn receipts_verify_across_changes_of_voters() {
             }
             let mut other = receipt.clone();
             other.signers[0] = run_at(&run, at).prove("user/trader@Org01");
-            assert!(other.verify(&run.network.genesis).is_err(), "another's entry");
+            let error = other.verify(&run.network.genesis).unwrap_err().to_string();
+            let who = identity(parsed_author(&run, at));
+            assert_eq!(error, format!("signers[0]: user/trader@Org01 is no entry of {who} in good standing"));
         }
     }
+}
+
+fn parsed_author(run: &Run, at: usize) -> &'static str {
+    let author = run.chain[at].block.parse(&run.network.id).unwrap()[0].author.to_string();
+    ["admin@Org01", "admin@Org05"].into_iter().find(|who| *who == author).expect("one of them")
 }
 
 /// The ledger before block `at` of the chain, from 0.

@@ -139,7 +139,7 @@ async fn members_see_the_node_the_registry_and_the_blocks() {
 async fn health_is_told_on_the_loopback_alone() {
     let node = Node::start();
     let health = |node: &Node| health::Health {
-        registry: Arc::new(node.network.genesis.registry()),
+        members: node.members.clone(),
         me: identity(ME),
         peers: node.fake.clone().recipient(),
         metrics: node.metrics.clone(),

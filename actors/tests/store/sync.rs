@@ -23,6 +23,7 @@ use minidlt_protocol::{
     receipt::CertifiedHeader,
     sync::{Place, Settings, Synchronise, VoteRecord},
     types::{Height, Identity},
+    vote::Voters,
 };
 use tempfile::{TempDir, tempdir};
 use tokio::{sync::mpsc, time::timeout};
@@ -71,7 +72,7 @@ impl Handler<Fetched> for Rest {
     type Result = MessageResult<Fetched>;
 
     fn handle(&mut self, Fetched(block): Fetched, _: &mut Context<Self>) -> Self::Result {
-        let checked = DecidedBlock::certified(block, &self.network.id, &self.reader.head(), &self.network.registry);
+        let checked = DecidedBlock::certified(block, &self.network.id, &self.reader.head(), &self.reader.registry());
         MessageResult(match checked {
             Ok(block) => {
                 self.writer.commit(&block).unwrap();
@@ -143,7 +144,7 @@ impl World {
         let head = reader.head();
         let settings = Settings {
             me: identity(0),
-            voters: network.registry.voters(),
+            voters: Voters::clone(reader.registry().voters_at(head.height.next())),
             policy: Synchronise::Quorum,
             record,
             head: Place { height: head.height, block: head.hash },
@@ -225,7 +226,7 @@ fn chain(blocks: usize) -> Vec<DecidedBlock> {
 
 fn shown(block: &DecidedBlock) -> CertifiedHeader {
     let network = Network::new();
-    CertifiedHeader::new(&network.id, block.header.clone(), block.certificate.clone(), &network.registry.voters())
+    CertifiedHeader::new(&network.id, block.header.clone(), block.certificate.clone(), network.registry.voters_at(block.header.height))
 }
 
 fn standing(block: &DecidedBlock) -> SyncContent {

@@ -29,8 +29,18 @@ use crate::{
     support::{self, Network, identity},
 };
 
-const FAMILIES: [&str; 8] =
-    ["default", "blocks", "certificates", "transactions", "hashes", "state-nodes", "state-values", "state-keys"];
+const FAMILIES: [&str; 10] = [
+    "default",
+    "blocks",
+    "certificates",
+    "transactions",
+    "hashes",
+    "state-nodes",
+    "state-values",
+    "state-keys",
+    "versions",
+    "history",
+];
 
 /// One byte, to another value.
 fn flip_byte(random: &mut Random, bytes: &mut [u8]) {

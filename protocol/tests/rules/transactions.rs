@@ -74,7 +74,6 @@ fn an_honest_one_is_taken_and_says_what_it_is() {
     assert_eq!(taken.id, digest(Domain::Transaction, &NETWORK.id, &[&given.body]));
     assert_eq!(taken.leaf, merkle::leaf_hash(bytes.as_slice()));
     assert_eq!((&taken.effect, taken.records(), taken.size()), (&Effect::Records(1), 1, bytes.as_slice().len()));
-    assert_eq!(taken.effect.required_role(), Some(Role::Submitter));
     assert_eq!(taken.body().expect("it was read before"), NETWORK.body(TRADER.0, 1));
 }
 

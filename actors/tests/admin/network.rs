@@ -140,8 +140,7 @@ impl Network {
             user(ELSEWHERE, &[Role::Submitter], &nodes[1..2]),
             user(ADMIN2, &[Role::Admin], &nodes),
         ];
-        let organisation =
-            |(name, paper): (&&str, &Paper)| Organisation::new(name.parse().unwrap(), paper.pem());
+        let organisation = |(name, paper): (&&str, &Paper)| Organisation::new(name.parse().unwrap(), paper.pem());
         let genesis = Genesis {
             network: "test".parse().unwrap(),
             created: Timestamp::from_millis(1),

@@ -45,6 +45,7 @@ pub struct Fake {
     chain: Arc<Chain>,
     pub pending: BTreeMap<Hash, SharedTransaction>,
     pub dumped: Vec<Hash>,
+    pub rejected: Option<Refusal>,
     pub cause: Cause,
     full: bool,
     stamps: Arc<Mutex<Vec<Stamp>>>,
@@ -95,7 +96,10 @@ impl Handler<FindPending> for Fake {
             Some(_) if self.dumped.contains(&id) => {
                 Waiting::Dumped { expires: Timestamp::from_millis(7), cause: self.cause.clone() }
             }
-            Some(transaction) => Waiting::Pending(transaction.clone()),
+            Some(transaction) => {
+                let rejected = self.rejected.clone().map(Waiting::Rejected);
+                rejected.unwrap_or_else(|| Waiting::Pending(transaction.clone()))
+            }
             None => Waiting::Unknown,
         })
     }
@@ -221,6 +225,7 @@ impl Node {
             chain: chain.clone(),
             pending: BTreeMap::new(),
             dumped: Vec::new(),
+            rejected: None,
             cause: Cause::Missing(Arc::from(vec![identity("node3@Org02")])),
             full: false,
             stamps: stamps.clone(),

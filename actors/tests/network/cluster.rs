@@ -163,6 +163,14 @@ impl Network {
         &self.genesis.nodes[n].address
     }
 
+    /// Another port of the loopback, on which node `n` is started from now on. Its registry knows nothing of it.
+    pub fn move_node(&mut self, n: usize) -> String {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap().to_string();
+        self.sockets[n] = Some(socket);
+        address
+    }
+
     /// Starts node `n`, also again after it was stopped.
     pub async fn start(&mut self, n: usize, limits: Limits) -> TestNode {
         let socket = self.sockets[n].take().unwrap_or_else(|| TcpListener::bind(self.address(n)).unwrap());

@@ -11,7 +11,7 @@ use minidlt_protocol::{
     crypto::{PublicKey, SecretKey},
     evidence::Evidence,
     genesis::{Genesis, Timeouts},
-    governance::Change,
+    governance::{Change, ChangeNode, ChangeUser, EnrolNode},
     merkle,
     registry::{Node, NodeRole, Organisation, Policy, Registry, Role, User},
     transaction::{Body, Content, Operation, SignedTransaction, Transaction},
@@ -48,6 +48,7 @@ pub fn key(seed: u8) -> SecretKey {
 }
 
 pub const TRADER: (&str, u8) = ("trader@Org01", 100);
+pub const BROKER: (&str, u8) = ("broker@Org01", 102);
 /// May change users and nodes, and meets the policy on orderers alone.
 pub const ADMIN: (&str, u8) = ("admin@Org01", 101);
 
@@ -60,8 +61,8 @@ pub fn address_of(node: u8) -> String {
 }
 
 pub fn genesis(network: &str) -> Genesis {
-    let nodes = (0..NODES)
-        .map(|node| Node::new(identity(node), node_key(node).public_key(), both_roles(), address_of(node)));
+    let nodes =
+        (0..NODES).map(|node| Node::new(identity(node), node_key(node).public_key(), both_roles(), address_of(node)));
     let user = |(who, seed): (&str, u8), roles: &[Role]| {
         let (roles, gateways) = (roles.iter().copied().collect(), (0..NODES).map(identity).collect());
         User::new(who.parse().unwrap(), key(seed).public_key(), roles, gateways)
@@ -75,7 +76,11 @@ pub fn genesis(network: &str) -> Genesis {
         synchronise: Default::default(),
         organisations: vec![Organisation::new(name("Org01"), "a certificate".into())],
         nodes: nodes.collect(),
-        users: vec![user(TRADER, &[Role::Submitter]), user(ADMIN, &[Role::Admin, Role::NodeInvoker])],
+        users: vec![
+            user(TRADER, &[Role::Submitter]),
+            user(BROKER, &[Role::Submitter]),
+            user(ADMIN, &[Role::Admin, Role::NodeInvoker]),
+        ],
         policies: [(name("orderers"), orderers)].into(),
     };
     genesis.check().unwrap();
@@ -108,6 +113,52 @@ impl Network {
     /// A change of the registry by the admin, which needs nobody else.
     pub fn change(&mut self, head: &Head, change: Change) -> Transaction {
         self.signed(head, ADMIN, Operation::Change(change.into()))
+    }
+
+    /// A new node that votes.
+    pub fn enrol(&mut self, head: &Head, node: u8) -> Transaction {
+        let (public_key, address) = (node_key(node).public_key(), address_of(node));
+        self.change(
+            head,
+            Change::EnrolNode(EnrolNode { node: identity(node), public_key, roles: both_roles(), address }),
+        )
+    }
+
+    /// A change of a node that has this revision.
+    pub fn change_node(
+        &mut self,
+        head: &Head,
+        node: u8,
+        revision: u64,
+        edit: impl FnOnce(&mut ChangeNode),
+    ) -> Transaction {
+        let mut change = ChangeNode {
+            node: identity(node),
+            revision,
+            public_key: None,
+            former_key: None,
+            roles: None,
+            address: None,
+            standing: None,
+        };
+        edit(&mut change);
+        self.change(head, Change::ChangeNode(change))
+    }
+
+    pub fn change_user(&mut self, head: &Head, user: &str, edit: impl FnOnce(&mut ChangeUser)) -> Transaction {
+        let user: Identity = user.parse().unwrap();
+        let revision = self.registry.users[&user].revision;
+        let mut change = ChangeUser { user, revision, public_key: None, roles: None, gateways: None, standing: None };
+        edit(&mut change);
+        self.change(head, Change::ChangeUser(change))
+    }
+
+    /// Commits a block of these transactions.
+    pub fn commit(&mut self, writer: &mut Writer, reader: &Reader, transactions: Vec<Transaction>) -> DecidedBlock {
+        let block = self.decide(&reader.head(), transactions);
+        writer.commit(&block).unwrap();
+        self.follow(reader);
+        block
     }
 
     pub fn signed(&mut self, head: &Head, (author, seed): (&str, u8), operation: Operation) -> Transaction {

@@ -296,6 +296,27 @@ fn without_its_record_a_node_votes_again_two_heights_after_all_it_may_have_voted
     assert_eq!(world.stands(1, at(7)), [], "said once");
 }
 
+/// Where others are so far ahead that this node cannot judge what they show, they show what it can: a height
+/// below all that it may have voted in.
+#[test]
+fn a_lost_record_is_not_safe_by_standings_that_are_only_below() {
+    let mut world = World::new(4, ConsensusMode::Bft, Synchronise::Quorum, VoteRecord::Lost, 0);
+    (1..4).for_each(|n| drop(world.input(Input::Connected(node(n)))));
+    let votes = |outputs: &[Output]| outputs.iter().any(|one| matches!(one, Output::VoteFrom(_)));
+    for n in 1..4 {
+        let outputs = world.input(Input::Below { peer: node(n), place: at(2) });
+        assert!(!votes(&outputs), "{outputs:?}");
+    }
+    let fetched: Vec<Output> = (1..=9).flat_map(|height| world.commits(height)).collect();
+    assert!(!votes(&fetched), "{fetched:?}");
+    assert!(!votes(&world.stands(1, at(9))) && !votes(&world.stands(2, at(8))), "two of three");
+    assert_eq!(world.core.participation(), Participation::Abstains { shown: 2, needed: 3, others: 3 });
+    // One that fell behind what this node can judge says nothing any more, either.
+    assert!(!votes(&world.input(Input::Below { peer: node(2), place: at(10) })));
+    assert!(!votes(&world.stands(3, at(9))));
+    assert!(world.stands(2, at(9)).contains(&Output::VoteFrom(Height::new(12))));
+}
+
 #[test]
 fn without_its_record_no_node_votes_where_the_others_cannot_decide_alone() {
     for (nodes, mode) in [(4, ConsensusMode::FullConsent), (3, ConsensusMode::Bft), (1, ConsensusMode::Bft)] {

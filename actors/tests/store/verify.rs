@@ -1,7 +1,7 @@
 //! The offline verification: sound ledgers pass, and no byte of one can be changed unnoticed.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     time::Instant,
@@ -9,6 +9,7 @@ use std::{
 
 use minidlt_actors::store::{
     OpenError,
+    reader::Reader,
     verify::{Summary, VerifyError, verify, verify_directory},
 };
 use minidlt_protocol::{
@@ -29,8 +30,21 @@ use crate::{
     support::{self, Network, identity},
 };
 
-const FAMILIES: [&str; 8] =
-    ["default", "blocks", "certificates", "transactions", "hashes", "state-nodes", "state-values", "state-keys"];
+const FAMILIES: [&str; 10] = [
+    "default",
+    "blocks",
+    "certificates",
+    "transactions",
+    "hashes",
+    "state-nodes",
+    "state-values",
+    "state-keys",
+    "versions",
+    "history",
+];
+
+/// Those from here on hold the state and its past.
+const STATE: usize = 5;
 
 /// One byte, to another value.
 fn flip_byte(random: &mut Random, bytes: &mut [u8]) {
@@ -55,10 +69,20 @@ impl Ledger {
     fn new() -> Self {
         let (dir, mut network) = (tempdir().unwrap(), Network::new());
         let (mut writer, reader) = network.open(dir.path()).unwrap();
-        let blocks = network.grow(&mut writer, &reader, BLOCKS, 4);
+        let mut blocks = network.grow(&mut writer, &reader, BLOCKS - 2, 4);
+        // One that changes who is enrolled, and who votes from two blocks later on.
+        let genesis_rows = state_rows(&reader);
+        let head = reader.head();
+        let mut transactions: Vec<_> = (0..3).map(|_| network.transaction(&head)).collect();
+        transactions.push(network.enrol(&head, 4));
+        blocks.push(network.commit(&mut writer, &reader, transactions));
+        let mut heights = BTreeMap::new();
+        for (key, _) in state_rows(&reader).into_iter().filter(|row| !genesis_rows.contains(row)) {
+            heights.insert(key.into_vec(), reader.head().height);
+        }
+        blocks.extend(network.grow(&mut writer, &reader, 1, 4));
         let summary = verify(&reader).unwrap();
         assert_eq!((summary.head.clone(), summary.transactions), (reader.head(), 4 * BLOCKS as u64));
-        let mut heights = BTreeMap::new();
         let mut receipts = Vec::new();
         for block in &blocks {
             let height = block.header.height;
@@ -100,6 +124,14 @@ impl Ledger {
 }
 
 type Row = (Box<[u8]>, Box<[u8]>);
+
+/// What is written of the state and its past, as of now.
+fn state_rows(reader: &Reader) -> BTreeSet<Row> {
+    let copy = tempdir().unwrap();
+    reader.backup(&copy.path().join("copy")).unwrap();
+    let db = DB::open_cf(&Options::default(), copy.path().join("copy"), FAMILIES).unwrap();
+    FAMILIES[STATE..].iter().flat_map(|family| rows(&db, family)).collect()
+}
 
 fn rows(db: &DB, family: &str) -> Vec<Row> {
     db.iterator_cf(db.cf_handle(family).unwrap(), IteratorMode::Start).map(Result::unwrap).collect()

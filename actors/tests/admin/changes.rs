@@ -38,7 +38,8 @@ fn change_node(registry: &mut Registry, who: &str, edit: impl FnOnce(&mut Enroll
     registry.put(Entry::Node(node));
 }
 
-/// One connection, over which requests go one after another.
+/// One connection, over which requests go one after another. They keep this thread, on which all behind the
+/// API is: only what the API answers by itself is answered.
 struct Connection(SslStream<TcpStream>);
 
 impl Connection {
@@ -85,15 +86,15 @@ async fn who_loses_its_standing_or_a_role_is_refused_from_the_next_request_on_it
 
     // Others are not touched by it, and a node is a member as a user is.
     let mut member = Connection::open(&node, "node1@Org02");
-    assert_eq!(member.get("/v1/status").0, 200);
+    assert_eq!(member.get("/v1/users").0, 200);
     publish(&node, |registry| change_node(registry, "node1@Org02", |node| node.standing = Standing::Revoked));
-    assert_eq!((member.get("/v1/status").0, trader.get("/v1/status").0), (403, 200));
+    assert_eq!((member.get("/v1/users").0, trader.get("/v1/users").0), (403, 200));
 
     // What needs a role needs it at each request.
     let mut admin = Connection::open(&node, ADMIN);
     assert_eq!(admin.call("POST", "/v1/admin/verify").0, 200);
     publish(&node, |registry| change_user(registry, ADMIN, |user| user.roles = [Role::Submitter].into()));
-    assert_eq!((admin.call("POST", "/v1/admin/verify").0, admin.get("/v1/status").0), (403, 200));
+    assert_eq!((admin.call("POST", "/v1/admin/verify").0, admin.get("/v1/users").0), (403, 200));
 }
 
 /// A change, who asks for it, and what must come of it.

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use actix_web::rt::task::spawn_blocking;
 use awc::http::Method;
 use minidlt_protocol::{
     limits::MAX_POLICIES,
@@ -39,61 +40,78 @@ fn change_node(registry: &mut Registry, who: &str, edit: impl FnOnce(&mut Enroll
 }
 
 /// One connection, over which requests go one after another.
-struct Connection(SslStream<TcpStream>);
+struct Connection(Option<SslStream<TcpStream>>);
 
 impl Connection {
-    fn open(node: &Node, who: &str) -> Self {
+    async fn open(node: &Node, who: &str) -> Self {
         let organisation = identity(who).organisation;
         let paper = node.network.paper(who, organisation.as_str());
-        let tcp = TcpStream::connect(("127.0.0.1", node.running.address.port())).unwrap();
-        Self(node.connector(Some(&paper)).build().connect("localhost", tcp).unwrap())
+        let (connector, port) = (node.connector(Some(&paper)).build(), node.running.address.port());
+        // What is behind the API answers on this thread.
+        let connected = spawn_blocking(move || {
+            let tcp = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            connector.connect("localhost", tcp).unwrap()
+        });
+        Self(Some(connected.await.unwrap()))
     }
 
     /// The status, and the body.
-    fn call(&mut self, method: &str, path: &str) -> (u16, Value) {
-        write!(self.0, "{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n").unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            self.0.read_exact(&mut byte).unwrap();
-            head.push(byte[0]);
-        }
-        let head = String::from_utf8(head).unwrap().to_lowercase();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
-        let mut body = vec![0; length.trim().parse().unwrap()];
-        self.0.read_exact(&mut body).unwrap();
-        (status, serde_json::from_slice(&body).unwrap())
+    async fn call(&mut self, method: &str, path: &str) -> (u16, Value) {
+        let request = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n");
+        let mut stream = self.0.take().unwrap();
+        let called = spawn_blocking(move || {
+            stream.write_all(request.as_bytes()).unwrap();
+            let answer = answer(&mut stream);
+            (stream, answer)
+        });
+        let (stream, answer) = called.await.unwrap();
+        self.0 = Some(stream);
+        answer
     }
 
-    fn get(&mut self, path: &str) -> (u16, Value) {
-        self.call("GET", path)
+    async fn get(&mut self, path: &str) -> u16 {
+        self.call("GET", path).await.0
     }
+}
+
+fn answer(stream: &mut SslStream<TcpStream>) -> (u16, Value) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).unwrap().to_lowercase();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+    let mut body = vec![0; length.trim().parse().unwrap()];
+    stream.read_exact(&mut body).unwrap();
+    (status, serde_json::from_slice(&body).unwrap())
 }
 
 #[actix_web::test]
 async fn who_loses_its_standing_or_a_role_is_refused_from_the_next_request_on_its_connection_on() {
     let node = Node::start();
-    let mut trader = Connection::open(&node, TRADER);
-    assert_eq!(trader.get("/v1/users").0, 200);
+    let mut trader = Connection::open(&node, TRADER).await;
+    assert_eq!(trader.get("/v1/users").await, 200);
     publish(&node, |registry| change_user(registry, TRADER, |user| user.standing = Standing::Suspended));
-    let (status, problem) = trader.get("/v1/users");
+    let (status, problem) = trader.call("GET", "/v1/users").await;
     assert_eq!((status, &problem["type"]), (403, &json!("urn:minidlt:problem:forbidden")));
     assert!(problem["detail"].as_str().unwrap().contains(TRADER), "{problem}");
     publish(&node, |registry| change_user(registry, TRADER, |user| user.standing = Standing::Active));
-    assert_eq!(trader.get("/v1/users").0, 200, "the connection stood all the while");
+    assert_eq!(trader.get("/v1/users").await, 200, "the connection stood all the while");
 
     // Others are not touched by it, and a node is a member as a user is.
-    let mut member = Connection::open(&node, "node1@Org02");
-    assert_eq!(member.get("/v1/status").0, 200);
+    let mut member = Connection::open(&node, "node1@Org02").await;
+    assert_eq!(member.get("/v1/status").await, 200);
     publish(&node, |registry| change_node(registry, "node1@Org02", |node| node.standing = Standing::Revoked));
-    assert_eq!((member.get("/v1/status").0, trader.get("/v1/status").0), (403, 200));
+    assert_eq!((member.get("/v1/status").await, trader.get("/v1/status").await), (403, 200));
 
     // What needs a role needs it at each request.
-    let mut admin = Connection::open(&node, ADMIN);
-    assert_eq!(admin.call("POST", "/v1/admin/verify").0, 200);
+    let mut admin = Connection::open(&node, ADMIN).await;
+    assert_eq!(admin.call("POST", "/v1/admin/verify").await.0, 200);
     publish(&node, |registry| change_user(registry, ADMIN, |user| user.roles = [Role::Submitter].into()));
-    assert_eq!((admin.call("POST", "/v1/admin/verify").0, admin.get("/v1/status").0), (403, 200));
+    assert_eq!((admin.call("POST", "/v1/admin/verify").await.0, admin.get("/v1/status").await), (403, 200));
 }
 
 /// A change, who asks for it, and what must come of it.

@@ -1,11 +1,12 @@
 //! Who is enrolled changes while the nodes run.
 
-use minidlt_actors::messages::network::{GetPeers, PeerState};
-use minidlt_protocol::registry::{Entry, EntryKey, Node, Registry, Standing};
 use std::sync::Arc;
 
+use minidlt_actors::messages::network::{GetPeers, PeerState};
+use minidlt_protocol::registry::{Entry, EntryKey, Node, Registry, Standing};
+
 use crate::{
-    cluster::{Network, TestNode, count_of, identity, limits, node},
+    cluster::{Heard, Network, TestNode, count_of, identity, limits, node},
     raw::Raw,
 };
 
@@ -43,9 +44,9 @@ async fn a_new_node_is_dialled_as_soon_as_it_is_enrolled_and_may_come_in() {
     for known in [&zero, &two] {
         publish(known, |registry| drop(registry.put(Entry::Node(node(1, address.clone())))));
     }
-    for peer in [0, 2] {
-        one.hear_change(peer, true).await;
-    }
+    // In whichever order.
+    let first = one.hear(|heard| matches!(heard, Heard::Changed(_, true))).await;
+    one.hear_change(if first == Heard::Changed(identity(0), true) { 2 } else { 0 }, true).await;
     zero.hear_change(1, true).await;
     two.hear_change(1, true).await;
     assert_eq!((zero.metrics.peers_connected.get(), one.metrics.peers_connected.get()), (2, 2));
@@ -110,12 +111,11 @@ async fn a_node_that_moves_is_found_where_the_ledger_says() {
     let mut one = network.start(1, limits()).await;
     zero.hear_change(1, true).await;
     one.hear_change(0, true).await;
-    let before = network.address(1).to_owned();
     let moved = network.move_node(1);
     // What stands is not cut by it.
     publish(&zero, |registry| drop(registry.put(Entry::Node(node(1, moved.clone())))));
     let view = zero.view(1).await;
-    assert_eq!((view.state, &view.address), (PeerState::Connected, &before), "not followed yet");
+    assert_eq!(view.state, PeerState::Connected);
     one.close().await;
     zero.hear_change(1, false).await;
     let mut one = network.start(1, limits()).await;

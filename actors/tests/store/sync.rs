@@ -270,7 +270,7 @@ const KEPT: VoteRecord = VoteRecord::Kept(Height::GENESIS);
 #[actix_rt::test]
 async fn what_is_missing_comes_from_one_who_has_proved_it_and_counts_for_taking_part() {
     let chain = chain(8);
-    let mut world = World::start(tempdir().unwrap(), &chain, 2, KEPT);
+    let mut world = World::start(tempdir().unwrap(), &chain, 6, KEPT);
     assert_eq!(world.status().await.voting.state, VotingState::Waiting);
     world.tell(1, standing(&chain[7])).await;
     assert_eq!(world.counted("unasked-standing"), 1);
@@ -282,10 +282,10 @@ async fn what_is_missing_comes_from_one_who_has_proved_it_and_counts_for_taking_
     world.connect(1).await;
     world.connect(2).await;
     world.tell(1, standing(&chain[7])).await;
-    assert_eq!(asked_of(world.hear(|heard| is_get_blocks(heard, 3)).await), identity(1));
-    world.tell(2, blocks(&chain, 3)).await;
+    assert_eq!(asked_of(world.hear(|heard| is_get_blocks(heard, 7)).await), identity(1));
+    world.tell(2, blocks(&chain, 7)).await;
     assert_eq!(world.counted("unasked-blocks"), 1, "another was asked");
-    world.tell(1, blocks(&chain, 3)).await;
+    world.tell(1, blocks(&chain, 7)).await;
     world.reach(8).await;
     assert_eq!(world.status().await.voting.state, VotingState::Waiting, "one of two");
     world.tell(2, standing(&chain[4])).await;
@@ -296,31 +296,30 @@ async fn what_is_missing_comes_from_one_who_has_proved_it_and_counts_for_taking_
 #[actix_rt::test]
 async fn a_liars_good_blocks_are_kept_and_another_goes_on() {
     let chain = chain(8);
-    let mut world = World::start(tempdir().unwrap(), &chain, 0, KEPT);
-    for node in [1, 2] {
-        world.connect(node).await;
-        world.tell(node, standing(&chain[7])).await;
-    }
-    let first = asked_of(world.hear(|heard| is_get_blocks(heard, 1)).await);
-    let SyncContent::Blocks { from, mut blocks } = blocks(&chain, 1) else { panic!("blocks are blocks") };
+    let mut world = World::start(tempdir().unwrap(), &chain, 6, KEPT);
+    world.connect(1).await;
+    world.connect(2).await;
+    world.tell(1, standing(&chain[7])).await;
+    let first = asked_of(world.hear(|heard| is_get_blocks(heard, 7)).await);
+    world.tell(2, standing(&chain[7])).await;
+    let SyncContent::Blocks { from, mut blocks } = blocks(&chain, 7) else { panic!("blocks are blocks") };
     // Its transactions are another's: the certificate does not cover them.
-    blocks[4].block.transactions = blocks[5].block.transactions.clone();
+    blocks[1].block.transactions = blocks[0].block.transactions.clone();
     world.sync.send(FromPeer { peer: first.clone(), content: SyncContent::Blocks { from, blocks } }).await.unwrap();
-    let second = asked_of(world.hear(|heard| is_get_blocks(heard, 5)).await);
+    let second = asked_of(world.hear(|heard| is_get_blocks(heard, 8)).await);
     assert_ne!(first, second);
-    assert_eq!((world.reader.head().height, world.counted("catch-up-lied")), (Height::new(4), 1));
-    let rest: Vec<_> = chain.iter().skip(4).map(certified).collect();
-    let content = SyncContent::Blocks { from: Height::new(5), blocks: rest };
+    assert_eq!((world.reader.head().height, world.counted("catch-up-lied")), (Height::new(7), 1));
+    let content = SyncContent::Blocks { from: Height::new(8), blocks: vec![certified(&chain[7])] };
     world.sync.send(FromPeer { peer: second, content }).await.unwrap();
     world.reach(8).await;
 }
 
 #[actix_rt::test]
 async fn blocks_that_are_not_in_order_from_where_they_were_asked_are_none() {
-    let chain = chain(4);
+    let chain = chain(2);
     let mut world = World::start(tempdir().unwrap(), &chain, 0, KEPT);
     world.connect(1).await;
-    world.tell(1, standing(&chain[3])).await;
+    world.tell(1, standing(&chain[1])).await;
     world.hear(|heard| is_get_blocks(heard, 1)).await;
     let blocks = chain.iter().rev().map(certified).collect();
     world.tell(1, SyncContent::Blocks { from: Height::new(1), blocks }).await;
@@ -404,16 +403,13 @@ async fn blocks_of_another_chain_lead_to_the_question_that_proves_the_fork() {
 async fn who_is_far_behind_changes_of_voters_asks_for_what_it_can_judge_and_catches_up() {
     let ledger = Ledger::with_two_changes_of_voters();
     let mut world = World::start(tempdir().unwrap(), &[], 0, KEPT);
-    for node in [1, 2] {
-        world.connect(node).await;
-        // By four of five, of whom this node knows four: it does not take it for a bad one, nor for a good one.
-        world.tell(node, shown_by(&ledger.reader, LAST)).await;
-        world.hear_said(node, &SyncContent::Synchronise { at: Some(Height::new(2)) }).await;
-        world.tell(node, shown_by(&ledger.reader, 2)).await;
-    }
-    let asked = asked_of(world.hear(|heard| is_get_blocks(heard, 1)).await);
-    let sent = blocks(&ledger.blocks, 1);
-    world.sync.send(FromPeer { peer: asked, content: sent }).await.unwrap();
+    world.connect(1).await;
+    // By who votes then, of whom this node knows nothing: it takes it neither for a bad one nor for a good one.
+    world.tell(1, shown_by(&ledger.reader, LAST)).await;
+    world.hear_said(1, &SyncContent::Synchronise { at: Some(Height::new(2)) }).await;
+    world.tell(1, shown_by(&ledger.reader, 2)).await;
+    assert_eq!(asked_of(world.hear(|heard| is_get_blocks(heard, 1)).await), identity(1));
+    world.tell(1, blocks(&ledger.blocks, 1)).await;
     world.reach(LAST).await;
     assert_eq!(world.reader.registry(), ledger.reader.registry());
     assert_eq!((world.counted("bad-standing"), world.counted("catch-up-lied")), (0, 0));

@@ -9,7 +9,6 @@ use std::{
 
 use minidlt_actors::store::{
     OpenError,
-    reader::Reader,
     verify::{Summary, VerifyError, verify, verify_directory},
 };
 use minidlt_protocol::{
@@ -71,19 +70,15 @@ impl Ledger {
         let (mut writer, reader) = network.open(dir.path()).unwrap();
         let mut blocks = network.grow(&mut writer, &reader, BLOCKS - 2, 4);
         // One that changes who is enrolled, and who votes from two blocks later on.
-        let genesis_rows = state_rows(&reader);
         let head = reader.head();
         let mut transactions: Vec<_> = (0..3).map(|_| network.transaction(&head)).collect();
         transactions.push(network.enrol(&head, 4));
         blocks.push(network.commit(&mut writer, &reader, transactions));
-        let mut heights = BTreeMap::new();
-        for (key, _) in state_rows(&reader).into_iter().filter(|row| !genesis_rows.contains(row)) {
-            heights.insert(key.into_vec(), reader.head().height);
-        }
+        let changed = reader.head().height;
         blocks.extend(network.grow(&mut writer, &reader, 1, 4));
         let summary = verify(&reader).unwrap();
         assert_eq!((summary.head.clone(), summary.transactions), (reader.head(), 4 * BLOCKS as u64));
-        let mut receipts = Vec::new();
+        let (mut heights, mut receipts) = (BTreeMap::new(), Vec::new());
         for block in &blocks {
             let height = block.header.height;
             heights.insert(height.get().to_be_bytes().to_vec(), height);
@@ -94,6 +89,12 @@ impl Ledger {
             }
         }
         writer.flush().unwrap();
+        drop((writer, reader));
+        let genesis = tempdir().unwrap();
+        drop(network.open(genesis.path()).unwrap());
+        let before = state_rows(genesis.path());
+        let written = state_rows(dir.path()).into_iter().filter(|row| !before.contains(row));
+        heights.extend(written.map(|(key, _)| (key.into_vec(), changed)));
         Self { dir, network, summary, heights, receipts }
     }
 
@@ -125,11 +126,9 @@ impl Ledger {
 
 type Row = (Box<[u8]>, Box<[u8]>);
 
-/// What is written of the state and its past, as of now.
-fn state_rows(reader: &Reader) -> BTreeSet<Row> {
-    let copy = tempdir().unwrap();
-    reader.backup(&copy.path().join("copy")).unwrap();
-    let db = DB::open_cf(&Options::default(), copy.path().join("copy"), FAMILIES).unwrap();
+/// What is written of the state and its past.
+fn state_rows(directory: &Path) -> BTreeSet<Row> {
+    let db = DB::open_cf(&Options::default(), directory, FAMILIES).unwrap();
     FAMILIES[STATE..].iter().flat_map(|family| rows(&db, family)).collect()
 }
 

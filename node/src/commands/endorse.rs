@@ -29,12 +29,12 @@ impl Endorse {
         let user = user::load(&self.user)?;
         user.warnings.iter().for_each(say::warn);
         let mut draft = Draft::read(&self.file, &user.network)?;
+        let bad = |reason| ClientError::Draft { path: self.file.clone(), reason };
+        draft.endorse(&user).map_err(bad)?;
         let mut out = io::stdout().lock();
         writeln!(out, "{:#}", draft.operation())?;
         writeln!(out, "author   {}", draft.body.author)?;
         writeln!(out, "expires  {}", rfc3339(draft.body.expires))?;
-        let bad = |reason| ClientError::Draft { path: self.file.clone(), reason };
-        draft.endorse(&user).map_err(bad)?;
         draft.write(&self.file)?;
         let count = draft.signed.endorsements.len();
         writeln!(

@@ -86,9 +86,9 @@ struct OfOne {
     connect: ConnectNode,
     #[command(flatten)]
     how: How,
-    /// The user
+    /// The user that it is about
     #[arg(value_name = "NAME@ORGANISATION")]
-    user: Identity,
+    member: Identity,
 }
 
 impl UserCommand {
@@ -115,7 +115,7 @@ impl UserCommand {
 impl Enrol {
     fn run(self) -> Result<(), Failure> {
         let enrol = EnrolUser {
-            user: self.of.user,
+            user: self.of.member,
             public_key: public_key(&self.key)?,
             roles: self.roles.into_iter().collect(),
             gateways: self.gateways.into_iter().collect(),
@@ -131,7 +131,7 @@ impl OfOne {
 
     /// Makes the change that `with` makes of one that changes nothing.
     fn change(self, with: impl FnOnce(ChangeUser) -> ChangeUser) -> Result<(), Failure> {
-        let Self { connect, how, user } = self;
+        let Self { connect, how, member: user } = self;
         make(&connect, &how, async |node| -> Result<Change, ClientError> {
             let revision = revision(node, &EntryKey::User(user.clone())).await?;
             let nothing = ChangeUser { user, revision, public_key: None, roles: None, gateways: None, standing: None };

@@ -111,15 +111,18 @@ impl Draft {
 
     /// Writes it; a file that is there is replaced as a whole.
     pub fn write(&self, path: &Path) -> Result<(), ClientError> {
-        write_whole(path, &self.to_text())
+        // As JSON, with what it does on top.
+        let text = serde_json::to_string_pretty(&self.to_file());
+        let text = text.map_err(|error| ClientError::Content { path: path.into(), what: error.to_string() })?;
+        write_whole(path, &format!("{text}\n"))
     }
 
-    fn to_text(&self) -> String {
+    fn to_file(&self) -> File {
         let endorsements = self.signed.endorsements.iter().map(|Endorsement { endorser, signature }| FileEndorsement {
             endorser: endorser.clone(),
             signature: STANDARD.encode(signature.as_bytes()),
         });
-        let file = File {
+        File {
             minidlt_transaction: VERSION,
             operation: self.operation(),
             author: self.body.author.clone(),
@@ -128,8 +131,7 @@ impl Draft {
             body: STANDARD.encode(&self.signed.body),
             signature: STANDARD.encode(self.signed.signature.as_bytes()),
             endorsements: endorsements.collect(),
-        };
-        format!("{:#}\n", json!(file))
+        }
     }
 
     /// As the API takes it.

@@ -118,7 +118,7 @@ pub fn load(path: &Path) -> Result<UserSettings, ConfigError> {
     let (genesis, authority) = read_genesis(&genesis_path)?;
     let key_path = directory.join(&raw.key);
     let key = read_signing_key(&key_path).map_err(|problem| wrong("key", problem))?;
-    check_key(key_path, &raw.identity, &key, &genesis).map_err(|problem| wrong("key", problem))?;
+    let replaced = doubt_key(key_path, &raw.identity, &key, &genesis);
     let tls = tls_files_of(directory.clone(), &raw).read().map_err(|fault| wrong(fault.part.key(), fault.problem))?;
     let lapse = match tls.lapse().map_err(|problem| wrong("tls.certificate", problem))? {
         // Unlike a node, it can do nothing.
@@ -126,7 +126,7 @@ pub fn load(path: &Path) -> Result<UserSettings, ConfigError> {
         Some(Lapse::Soon(warning)) => Some(warning),
         None => None,
     };
-    let warnings = lapse.into_iter().chain(tls.doubts(&authority, USER)).collect();
+    let warnings = replaced.into_iter().chain(lapse).chain(tls.doubts(&authority, USER)).collect();
     Ok(UserSettings {
         directory,
         identity: raw.identity,
@@ -141,15 +141,17 @@ pub fn load(path: &Path) -> Result<UserSettings, ConfigError> {
     })
 }
 
-/// A user of the genesis must have its key from there; another may have been enrolled since.
-fn check_key(path: PathBuf, identity: &Identity, key: &SecretKey, genesis: &Genesis) -> Result<(), Problem> {
+/// A user of the genesis had its key from there; it may have been replaced on the ledger since, which only a
+/// node can say.
+fn doubt_key(path: PathBuf, identity: &Identity, key: &SecretKey, genesis: &Genesis) -> Option<String> {
     let (found, identity) = (key.public_key(), identity.clone());
-    match genesis.users.iter().find(|user| user.identity() == identity) {
-        Some(user) if user.public_key != found => {
-            Err(Problem::WrongKey { path, identity, found: Box::new(found), expected: Box::new(user.public_key) })
-        }
-        _ => Ok(()),
-    }
+    let user = genesis.users.iter().find(|user| user.identity() == identity)?;
+    let other = user.public_key != found;
+    other.then(|| {
+        let expected = Box::new(user.public_key);
+        let problem = Problem::WrongKey { path, identity, found: Box::new(found), expected };
+        format!("{problem}; unless it was replaced on the ledger since, what it signs is refused")
+    })
 }
 
 /// `https://host:port`, perhaps with a slash at the end.
@@ -200,8 +202,10 @@ mod tests {
         let said = load(&at).err().expect("it can do nothing").to_string();
         assert!(said.contains("tls.crt expired on ") && said.contains("; renew it: minidlt renew "), "{said}");
         fixture.write_private("users/admin/user.key", generate_key().unwrap().pem);
-        let said = load(&at).err().expect("another's key").to_string();
-        assert!(said.starts_with("key in ") && said.contains("but the genesis gives admin@Org01 the key"), "{said}");
+        fixture.issue("users/admin", admin);
+        let warnings = load(&at).expect("it may have been replaced on the ledger").warnings;
+        let [warning] = &warnings[..] else { panic!("one warning: {warnings:?}") };
+        assert!(warning.contains("but the genesis gives admin@Org01 the key"), "{warning}");
     }
 
     #[test]

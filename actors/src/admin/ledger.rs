@@ -7,6 +7,7 @@ use minidlt_protocol::{
     block::{Block, Head},
     evidence::Recorded,
     receipt::Receipt,
+    registry::EntryKey,
     state_proof::StateProof,
     transaction::TransactionBytes,
     types::{Hash, Height, Identity},
@@ -14,7 +15,10 @@ use minidlt_protocol::{
 };
 use tokio::sync::watch;
 
-use crate::store::reader::{Located, ReadError, Reader};
+use crate::store::{
+    Changed,
+    reader::{Located, ReadError, Reader},
+};
 
 pub trait Ledger: Send + Sync + 'static {
     fn head(&self) -> Head;
@@ -35,6 +39,8 @@ pub trait Ledger: Send + Sync + 'static {
     fn entry(&self, key: &str) -> Result<(Height, Option<Vec<u8>>), ReadError>;
     /// The proof of that entry, or of its absence; `None` before the first block.
     fn state_proof(&self, key: &str) -> Result<Option<StateProof>, ReadError>;
+    /// Which transactions changed an entry of the registry, the oldest first: `limit` of them, after `after`.
+    fn history(&self, key: &EntryKey, after: Option<Changed>, limit: usize) -> Result<Vec<Changed>, ReadError>;
 }
 
 impl Ledger for Reader {
@@ -84,5 +90,9 @@ impl Ledger for Reader {
 
     fn state_proof(&self, key: &str) -> Result<Option<StateProof>, ReadError> {
         self.state_proof(key)
+    }
+
+    fn history(&self, key: &EntryKey, after: Option<Changed>, limit: usize) -> Result<Vec<Changed>, ReadError> {
+        self.history(key, after, limit)
     }
 }

@@ -29,8 +29,10 @@
 //! | `keep_alive` | 75 s | of an idle connection: closed |
 //! | `write_time` | 30 s | that sent bytes stay unacknowledged, or the peer's window closed: dropped |
 //! | [`PAGE_BLOCKS`], [`PAGE_BYTES`] | 100, 8 MiB | blocks in one answer, whichever comes first; more on the next page |
+//! | [`PAGE_CHANGES`] | 20 | of an entry in one answer, a block read for each; takes a turn of [`PAGES`]: 400 |
 //! | [`MESSAGE_BYTES`] | 1,024 | an administrator's text to all nodes: 413 |
 //! | [`PREPARATION_BYTES`] | 2 MiB | JSON of a transaction to prepare, twice the largest's own bytes: 413 |
+//! | [`EXPLANATION_BYTES`] | 256 KiB | JSON of a signed change to explain, room for the largest's 64 KiB and all signatures: 413 |
 //! | [`PREPARATIONS`] | 2 | at once, as JSON taken apart may need 100 times its bytes; more wait |
 //! | [`PREPARATION_WAIT`] | 1 s | for a turn to prepare: 429 |
 //! | [`PREPARATIONS_A_CALLER`] | 4 | of one caller, with those that wait for a turn: 429 |
@@ -43,7 +45,7 @@
 
 use std::time::Duration;
 
-use minidlt_protocol::limits::MAX_BULK_TRANSACTION_BYTES;
+use minidlt_protocol::limits::{MAX_BULK_TRANSACTION_BYTES, MAX_TRANSACTION_BYTES};
 
 /// What one node's API takes on; see the table above.
 #[derive(Debug, Clone, Copy)]
@@ -101,9 +103,11 @@ pub const REPLAYS: usize = 16;
 pub const PAGES: usize = 8;
 pub const PAGE_BLOCKS: u64 = 100;
 pub const PAGE_BYTES: usize = 8 << 20;
+pub const PAGE_CHANGES: usize = 20;
 pub const MESSAGE_BYTES: usize = 1_024;
 pub const WAITED_TRANSACTIONS: usize = 1_000;
 pub const PREPARATION_BYTES: usize = 2 * MAX_BULK_TRANSACTION_BYTES;
+pub const EXPLANATION_BYTES: usize = 4 * MAX_TRANSACTION_BYTES;
 pub const PREPARATIONS: usize = 2;
 pub const PREPARATIONS_A_CALLER: usize = 4;
 pub const PREPARATION_WAIT: Duration = Duration::from_secs(1);

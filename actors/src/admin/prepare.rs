@@ -99,7 +99,7 @@ fn prepare(state: &State, author: &Identity, asked: &[u8]) -> Result<String, Pro
     Ok(answer.to_string())
 }
 
-fn now() -> Result<Timestamp, Problem> {
+pub fn now() -> Result<Timestamp, Problem> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let millis = since.ok().and_then(|since| u64::try_from(since.as_millis()).ok());
     millis.map(Timestamp::from_millis).ok_or_else(|| Problem::internal("this node's clock is before 1970"))

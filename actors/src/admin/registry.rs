@@ -73,7 +73,7 @@ entries! {
     policy: Name => Policy,
 }
 
-fn named<T: FromStr<Err: std::fmt::Display>>(path: &str) -> Result<T, Problem> {
+pub fn named<T: FromStr<Err: std::fmt::Display>>(path: &str) -> Result<T, Problem> {
     path.parse().map_err(|error: T::Err| Problem::bad_request(error.to_string()))
 }
 

@@ -7,7 +7,8 @@ use actix_web::{
 };
 
 use super::{
-    backup, blocks, control, events, openapi, prepare, problem::Problem, registry, status, submit, transactions,
+    backup, blocks, control, events, explain, history, openapi, prepare, problem::Problem, registry, status, submit,
+    transactions,
 };
 
 /// The first path that matches is taken, so fixed ones stand before those with a variable.
@@ -18,16 +19,21 @@ pub fn table() -> Vec<(&'static str, Method, Route)> {
         ("/v1/blocks/{at}", Method::GET, web::get().to(blocks::get)),
         ("/v1/transactions", Method::POST, web::post().to(submit::post)),
         ("/v1/transactions/prepare", Method::POST, web::post().to(prepare::post)),
+        ("/v1/transactions/explain", Method::POST, web::post().to(explain::post)),
         ("/v1/transactions/{id}", Method::GET, web::get().to(transactions::get)),
         ("/v1/transactions/{id}/receipt", Method::GET, web::get().to(transactions::receipt)),
         ("/v1/users", Method::GET, web::get().to(registry::users)),
         ("/v1/users/{user}", Method::GET, web::get().to(registry::user)),
+        ("/v1/users/{user}/history", Method::GET, web::get().to(history::user)),
         ("/v1/nodes", Method::GET, web::get().to(registry::nodes)),
         ("/v1/nodes/{node}", Method::GET, web::get().to(registry::node)),
+        ("/v1/nodes/{node}/history", Method::GET, web::get().to(history::node)),
         ("/v1/organisations", Method::GET, web::get().to(registry::organisations)),
         ("/v1/organisations/{organisation}", Method::GET, web::get().to(registry::organisation)),
+        ("/v1/organisations/{organisation}/history", Method::GET, web::get().to(history::organisation)),
         ("/v1/policies", Method::GET, web::get().to(registry::policies)),
         ("/v1/policies/{policy}", Method::GET, web::get().to(registry::policy)),
+        ("/v1/policies/{policy}/history", Method::GET, web::get().to(history::policy)),
         ("/v1/events", Method::GET, web::get().to(events::get)),
         ("/v1/admin/stop", Method::POST, web::post().to(control::stop)),
         ("/v1/admin/message", Method::POST, web::post().to(control::message)),

@@ -109,7 +109,8 @@ fn place_to_wait(state: &State, caller: &Identity) -> Result<Place, Problem> {
     })
 }
 
-fn from_json(bytes: &[u8]) -> Result<TransactionBytes, Problem> {
+/// A signed transaction from its JSON form.
+pub fn from_json(bytes: &[u8]) -> Result<TransactionBytes, Problem> {
     let JsonTransaction { body, signature, endorsements } =
         serde_json::from_slice(bytes).map_err(|error| Problem::bad_request(format!("the body: {error}")))?;
     if endorsements.len() > MAX_ENDORSEMENTS {

@@ -9,7 +9,10 @@ use std::{
 
 use minidlt_actors::{
     admin::Ledger,
-    store::reader::{Located, ReadError},
+    store::{
+        Changed,
+        reader::{Located, ReadError},
+    },
     tls::Credentials,
 };
 use minidlt_protocol::{
@@ -18,7 +21,7 @@ use minidlt_protocol::{
     evidence::Recorded,
     genesis::{Genesis, Timeouts},
     receipt::{CertifiedHeader, Receipt},
-    registry::{Node, NodeRole, Organisation, Policy, Role, User},
+    registry::{EntryKey, Node, NodeRole, Organisation, Policy, Role, User},
     state::{Entry, Outcome, StateError, StateReader, Table, genesis_head, prove, value},
     state_proof::{Base64, Proven, STATE_PROOF_VERSION, StateProof},
     transaction::{Body, Content, Effect, Operation, SignedTransaction, Transaction, TransactionBytes, id_of, open},
@@ -301,6 +304,10 @@ impl Ledger for Chain {
     fn entry(&self, key: &str) -> Result<(Height, Option<Vec<u8>>), ReadError> {
         let height = self.head().height.previous().unwrap_or(Height::GENESIS);
         Ok((height, value(&self.state, 0, key.as_bytes()).unwrap()))
+    }
+
+    fn history(&self, _: &EntryKey, _: Option<Changed>, _: usize) -> Result<Vec<Changed>, ReadError> {
+        Ok(vec![])
     }
 
     fn state_proof(&self, key: &str) -> Result<Option<StateProof>, ReadError> {

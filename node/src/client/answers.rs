@@ -3,8 +3,12 @@
 
 use std::fmt;
 
-use minidlt_protocol::types::{Hash, Height, Identity, Timestamp};
+use minidlt_protocol::{
+    state::Outcome,
+    types::{Hash, Height, Identity, Timestamp},
+};
 use serde::{Deserialize, de::IgnoredAny};
+use serde_json::Value;
 
 use super::{error::Problem, time::rfc3339};
 
@@ -197,4 +201,67 @@ pub struct TransactionStatus {
     pub reason: Option<String>,
     #[serde(default)]
     pub missing: Vec<Identity>,
+}
+
+/// What became of one transaction, as `POST /v1/transactions` and `GET /v1/transactions/{id}` tell it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Fate {
+    pub id: Hash,
+    pub status: State,
+    /// Where it is committed.
+    pub height: Option<Height>,
+    pub result: Option<Outcome>,
+    /// Why it was rejected.
+    pub reason: Option<String>,
+    /// Why it was dumped.
+    pub detail: Option<String>,
+}
+
+/// `POST /v1/transactions/explain`
+#[derive(Debug, Clone, Deserialize)]
+pub struct Explained {
+    pub policies: Vec<NeededPolicy>,
+    pub refusal: Option<ExplainedRefusal>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct NeededPolicy {
+    pub policy: String,
+    #[serde(flatten)]
+    pub part: Part,
+}
+
+/// A policy, or a part of one, and what of it is met.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Part {
+    pub met: bool,
+    pub rule: String,
+    #[serde(default)]
+    pub by: Vec<Identity>,
+    #[serde(default)]
+    pub parts: Vec<Part>,
+}
+
+/// Why a transaction would be refused if it were submitted now.
+#[derive(Debug, Clone, Deserialize)]
+pub struct ExplainedRefusal {
+    pub detail: String,
+}
+
+/// A page of `GET /v1/users/{user}/history` and the like.
+#[derive(Debug, Clone, Deserialize)]
+pub struct History {
+    pub changes: Vec<HistoryEntry>,
+    pub next: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct HistoryEntry {
+    pub height: Height,
+    pub created: Timestamp,
+    pub id: Hash,
+    pub author: Identity,
+    #[serde(default)]
+    pub endorsers: Vec<Identity>,
+    pub operation: Value,
 }

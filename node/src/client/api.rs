@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{
-    answers::{Status, Submitted, TransactionStatus},
+    answers::{Explained, Fate, History, Status, Submitted, TransactionStatus},
     error::{ClientError, Problem},
     tls::{Distrust, Verdict},
 };
@@ -28,6 +28,8 @@ use super::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Until an answer begins; more than a busy node needs for a full batch.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a node is asked to wait for a commit before it answers; less than the above.
+const COMMIT_WAIT: Duration = Duration::from_secs(20);
 /// Largest answer read: a page of blocks is at most 8 MiB of content, which JSON may multiply.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 
@@ -140,6 +142,42 @@ impl NodeClient {
         let path = format!("/v1/{}/{}?proof=true", key.collection(), key.name());
         let body = self.answer(self.http()?.get(self.address(&path)), Vec::new()).await?;
         String::from_utf8(body).map_err(|_| self.unexpected("a state proof that is not UTF-8 text"))
+    }
+
+    /// Hands in one signed transaction, and waits for its commit for a while.
+    pub async fn submit_and_wait(&self, bytes: Vec<u8>) -> Result<Fate, ClientError> {
+        let wait = COMMIT_WAIT.as_secs();
+        let path = format!("/v1/transactions?wait=committed&timeout={wait}s");
+        let request = self.http()?.post(self.address(&path)).insert_header((CONTENT_TYPE, "application/cbor"));
+        let body = self.answer(request, bytes).await?;
+        self.json(&body)
+    }
+
+    pub async fn fate(&self, id: &Hash) -> Result<Fate, ClientError> {
+        self.get(&format!("/v1/transactions/{id}")).await
+    }
+
+    /// What of the policies that a signed transaction, in its JSON form, needs is met.
+    pub async fn explain(&self, transaction: &Value) -> Result<Explained, ClientError> {
+        let request = self.http()?.post(self.address("/v1/transactions/explain"));
+        let request = request.insert_header((CONTENT_TYPE, "application/json"));
+        let body = self.answer(request, transaction.to_string().into_bytes()).await?;
+        self.json(&body)
+    }
+
+    /// All users, nodes, organisations or policies, as of the head.
+    pub async fn entries(&self, collection: &str) -> Result<Vec<Value>, ClientError> {
+        let mut answer: Value = self.get(&format!("/v1/{collection}")).await?;
+        match answer[collection].take() {
+            Value::Array(entries) => Ok(entries),
+            _ => Err(self.unexpected(&format!("no list of {collection}"))),
+        }
+    }
+
+    /// A page of who changed an entry, from the beginning or after the page before.
+    pub async fn history(&self, key: &EntryKey, after: Option<&str>) -> Result<History, ClientError> {
+        let after = after.map(|after| format!("?after={after}")).unwrap_or_default();
+        self.get(&format!("/v1/{}/{}/history{after}", key.collection(), key.name())).await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {

@@ -3,11 +3,11 @@
 use std::{fmt, io, path::PathBuf, time::Duration};
 
 use minidlt_config::ConfigError;
-use minidlt_protocol::{receipt::ReceiptError, state_proof::StateProofError, types::Hash};
+use minidlt_protocol::{receipt::ReceiptError, registry::EntryKey, state_proof::StateProofError, types::Hash};
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::{hiding::HidingError, records::RecordError};
+use super::{changes::DraftError, hiding::HidingError, records::RecordError};
 
 #[derive(Debug, Error)]
 pub enum ClientError {
@@ -43,6 +43,11 @@ pub enum ClientError {
     BadStateProof { url: String, key: String, reason: Box<StateProofError> },
     #[error("no transaction {id} on this ledger; is it the right --node and id? ({refusal})")]
     NoTransaction { id: Hash, refusal: Box<ClientError> },
+    #[error("{url} knows no {key}")]
+    NoEntry { url: String, key: EntryKey },
+    /// A transaction's file that reads well, and is not to be used.
+    #[error("{}: {reason}", path.display())]
+    Draft { path: PathBuf, reason: DraftError },
     #[error("{url} belongs to network {theirs}, the user's directory to {ours}; give another --node or --as")]
     OtherNetwork { url: String, theirs: String, ours: String },
     #[error("none of {tried} nodes answers; the last: {last}")]

@@ -9,6 +9,7 @@
 //! | [`records`] | CSV, JSON and JSON lines into records, without loss |
 //! | [`receipts`] | fetched, and kept if they verify |
 //! | [`state_proofs`] | likewise |
+//! | [`changes`] | of members and policies: made, endorsed in files, followed until they are decided |
 //! | [`hiding`] | fields replaced by salted hashes before they leave the machine |
 //! | [`submission`] | records in, committed transactions out |
 //!
@@ -16,6 +17,7 @@
 
 pub mod answers;
 pub mod api;
+pub mod changes;
 pub mod connect;
 pub mod error;
 pub mod events;

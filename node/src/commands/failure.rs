@@ -115,6 +115,8 @@ impl From<ClientError> for Failure {
             | ClientError::BadReceipt { .. }
             | ClientError::BadStateProof { .. }
             | ClientError::NoTransaction { .. }
+            | ClientError::NoEntry { .. }
+            | ClientError::Draft { .. }
             | ClientError::OtherNetwork { .. }
             | ClientError::NoneAnswers { .. } => Self::failed(error),
         }

@@ -3,18 +3,26 @@
 
 mod bench;
 mod blocks;
+mod change;
 mod check_config;
 mod compare;
+mod endorse;
 mod failure;
 mod flags;
 mod init;
 mod keygen;
+mod look;
+mod node;
+mod organisation;
+mod policy;
 mod receipt;
 mod renew;
+mod send;
 mod start;
 mod state_proof;
 mod status;
 mod submit;
+mod user;
 mod verify;
 mod verify_receipt;
 mod watch;
@@ -46,6 +54,12 @@ commands! {
     CheckConfig(check_config::CheckConfig),
     Renew(renew::Renew),
     Submit(submit::Submit),
+    User(user::UserCommand),
+    Node(node::NodeCommand),
+    Organisation(organisation::OrganisationCommand),
+    Policy(policy::PolicyCommand),
+    Endorse(endorse::Endorse),
+    Send(send::Send),
     Status(status::StatusCommand),
     Blocks(blocks::Blocks),
     Watch(watch::Watch),

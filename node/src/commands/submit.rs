@@ -74,7 +74,8 @@ fn record_count(text: &str) -> Result<usize, String> {
     count.ok_or_else(|| format!("expected a number from 1 to {MAX_RECORDS}"))
 }
 
-fn lifetime(text: &str) -> Result<Duration, String> {
+/// How long a transaction may live, as a command is given it.
+pub fn lifetime(text: &str) -> Result<Duration, String> {
     let most = Duration::from_millis(MAX_LIFETIME_MILLIS);
     let lifetime = parse_duration(text)?;
     let fits = !lifetime.is_zero() && lifetime <= most;

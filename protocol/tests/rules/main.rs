@@ -7,6 +7,7 @@ mod blocks;
 mod evidence;
 mod genesis;
 mod governance;
+mod governance_table;
 mod mempool;
 mod messages;
 mod receipts;

@@ -44,6 +44,11 @@ impl Signer {
     /// Signs, and checks what a node will check without its registry, so that a record too large
     /// or too deep is named before anything is sent.
     pub fn sign(&mut self, contents: Vec<Content>, now: Timestamp) -> Result<Prepared, Refusal> {
+        self.sign_operation(Operation::Record { contents }, now)
+    }
+
+    /// The same of any operation.
+    pub fn sign_operation(&mut self, operation: Operation, now: Timestamp) -> Result<Prepared, Refusal> {
         self.nonce = self.nonce.wrapping_add(1);
         let body = Body {
             network: self.network,
@@ -51,7 +56,7 @@ impl Signer {
             created: now,
             expires: now.plus_millis(self.lifetime_millis),
             nonce: self.nonce,
-            operation: Operation::Record { contents },
+            operation,
         };
         let bytes = TransactionBytes::from(&SignedTransaction::sign(&body, &self.key));
         let transaction = Transaction::parse(bytes, &self.network)?;

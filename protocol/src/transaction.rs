@@ -338,11 +338,11 @@ impl Transaction {
             return Err(Refusal::NotPermitted { author: self.author.clone(), role: *role });
         }
         match gateway {
-            Some(gateway) if !user.gateways.contains(gateway) => Err(Refusal::GatewayNotPermitted {
-                author: self.author.clone(),
-                gateway: gateway.clone(),
-                allowed: user.gateways.iter().map(Identity::to_string).collect::<Vec<_>>().join(", "),
-            }),
+            Some(gateway) if !user.gateways.contains(gateway) || registry.active_node(gateway).is_none() => {
+                let usable = user.gateways.iter().filter(|one| registry.active_node(one).is_some());
+                let allowed = usable.map(Identity::to_string).collect::<Vec<_>>().join(", ");
+                Err(Refusal::GatewayNotPermitted { author: self.author.clone(), gateway: gateway.clone(), allowed })
+            }
             _ => Ok(()),
         }
     }

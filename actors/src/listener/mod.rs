@@ -173,7 +173,8 @@ impl Listener {
             log::error!("the organisations' CAs are not all believed yet: {error}");
         }
         let me = &self.settings.me;
-        let enrolled = registry.active_node(me).is_some();
+        // One that is not enrolled yet, as far as its own chain goes, may be so on the others'.
+        let enrolled = registry.nodes.get(me).is_none_or(|node| node.standing.is_active());
         if !enrolled {
             log::error!("{me} is not a node in good standing any more: it has no connections, and follows nothing");
         }

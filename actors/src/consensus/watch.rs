@@ -25,7 +25,7 @@ pub struct Watch {
     round: Round,
     /// When the height began.
     began: Timestamp,
-    /// The last look.
+    /// The last look, if it found somebody missing.
     looked: Option<Timestamp>,
     stalls: Vec<Stall>,
 }
@@ -43,7 +43,7 @@ impl Watch {
     /// The round goes on, or has just ended, and these voters were missing in it.
     pub fn look(&mut self, missing: Vec<Identity>, now: Timestamp) {
         self.go_on(now);
-        self.looked = Some(now);
+        self.looked = Some(now).filter(|_| !missing.is_empty());
         if missing.is_empty() || self.stalls.last().is_some_and(|last| last.until == now && *last.missing == *missing) {
             return;
         }

@@ -220,9 +220,12 @@ fn voters_that_are_forgotten_in_memory_are_read_from_the_state_and_prove_as_ever
         let Ledger { network, writer, reader, .. } = &mut ledger;
         let head = reader.head();
         let mut transactions = vec![network.transaction(&head)];
-        if height <= changes {
-            let standing = [Standing::Active, Standing::Suspended][(height % 2) as usize];
-            transactions.push(network.change_node(&head, 3, height - 1, |change| change.standing = Some(standing)));
+        if height == 1 {
+            // So that the voters of genesis would not do.
+            transactions.push(network.enrol(&head, 4));
+        } else if height <= changes {
+            let standing = [Standing::Suspended, Standing::Active][(height % 2) as usize];
+            transactions.push(network.change_node(&head, 3, height - 2, |change| change.standing = Some(standing)));
         }
         let block = network.commit(writer, reader, transactions);
         sets.push(network.registry.voters_at(Height::new(height + 1)).clone());
@@ -239,6 +242,7 @@ fn voters_that_are_forgotten_in_memory_are_read_from_the_state_and_prove_as_ever
     {
         let receipt = reader.receipt(&block.transactions[0].id).unwrap().unwrap();
         assert_eq!(receipt.verify(genesis).map(|proven| proven.id), Ok(block.transactions[0].id));
+        assert_eq!(receipt.voter_changes.len() as u64, changes.min(block.header.height.get() - 1));
     }
     assert_eq!(verify(reader).unwrap().head, reader.head());
 }

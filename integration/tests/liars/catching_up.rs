@@ -256,6 +256,7 @@ impl Mind {
                 self.chain.extend(blocks);
             }
             Content::Sync(SyncContent::Synchronise { at: None }) => self.show(node),
+            Content::Sync(SyncContent::Synchronise { at: Some(at) }) => self.show_at(node, at),
             Content::Sync(SyncContent::GetBlocks { from, .. }) if node == VICTIM => self.answer(from),
             _ => {}
         }
@@ -264,16 +265,39 @@ impl Mind {
     /// The head that its model has: so whoever asks takes it for one that has the blocks.
     fn show(&self, node: usize) {
         let mut standing = self.standing.clone();
-        let lie = if node == VICTIM { self.take_lie(|lie| lie == Lie::MadeUpHead) } else { None };
-        if lie.is_some()
-            && let Some(shown) = &mut standing
-        {
-            shown.header.height = Height::new(shown.header.height.get() + 1_000_000);
-            shown.hash = shown.header.hash(&self.liar.network);
-            (shown.certificate.height, shown.certificate.block) = (shown.header.height, shown.hash);
+        if node == VICTIM && *self.orders.lie.lock().expect("no panic") == Some(Lie::MadeUpHead) {
+            standing = standing.map(|shown| {
+                let height = Height::new(shown.header.height.get() + 1_000_000);
+                self.made_up(shown, height)
+            });
         }
         self.liar.say(node, &Content::Sync(SyncContent::Standing(standing)));
+    }
+
+    /// The block of a height that whoever asks can judge: a head is too far ahead for one that has nothing.
+    fn show_at(&self, node: usize, at: Height) {
+        let known = at.get().checked_sub(1).and_then(|place| self.chain.get(usize::try_from(place).ok()?));
+        let mut shown = known.map(|CertifiedBlock { block, certificate }| {
+            let Liar { network, voters, .. } = &self.liar;
+            CertifiedHeader::new(network, block.header.clone(), certificate.clone(), voters)
+        });
+        let lie = if node == VICTIM { self.take_lie(|lie| lie == Lie::MadeUpHead) } else { None };
+        if lie.is_some() {
+            shown = shown.map(|mut shown| {
+                shown.header.created = shown.header.created.plus_millis(1);
+                self.made_up(shown, at)
+            });
+        }
+        self.liar.say(node, &Content::Sync(SyncContent::Standing(shown)));
         self.tell_of(lie);
+    }
+
+    /// As it would be at that height, were it certified.
+    fn made_up(&self, mut shown: CertifiedHeader, height: Height) -> CertifiedHeader {
+        shown.header.height = height;
+        shown.hash = shown.header.hash(&self.liar.network);
+        (shown.certificate.height, shown.certificate.block) = (height, shown.hash);
+        shown
     }
 
     fn answer(&self, from: Height) {

@@ -28,6 +28,8 @@ pub fn lie(cluster: &Cluster, counts: &Counts, liar: &mut Liar) {
         claims_and_shows(liar, claimed, at, &[Some(shown)]);
         counts.refused(what, "bad-standing", 1);
     }
+    claims_far_ahead(liar, &genuine);
+    counts.refused("below a head far ahead, a made-up block", "bad-standing", 1);
     claims_and_shows(liar, highest, None, &[Some(genuine.clone()), Some(genuine)]);
     counts.refused("a second answer", "unasked-standing", 1);
     answers_nobody_asked_for(cluster, counts, liar);
@@ -41,15 +43,10 @@ pub fn lie(cluster: &Cluster, counts: &Counts, liar: &mut Liar) {
 
 /// What does not hold, and, where it is to be shown as another block of the past, its height.
 fn made_up(liar: &Liar, genuine: &CertifiedHeader) -> Vec<(&'static str, Option<Height>, CertifiedHeader)> {
-    let network = &liar.network;
-    // As it would be, were it certified.
-    let named = |mut shown: CertifiedHeader| {
-        shown.hash = shown.header.hash(network);
-        (shown.certificate.height, shown.certificate.block) = (shown.header.height, shown.hash);
-        shown
-    };
+    let named = |shown| named(liar, shown);
     let mut ahead = genuine.clone();
-    ahead.header.height = Height::new(genuine.header.height.get() + 1_000_000);
+    // No further than it is known who votes.
+    ahead.header.height = genuine.header.height.next().next();
     let ahead = named(ahead);
     let mut signed = ahead.clone();
     let digest = signed.certificate.vote();
@@ -63,11 +60,40 @@ fn made_up(liar: &Liar, genuine: &CertifiedHeader) -> Vec<(&'static str, Option<
     other.header.created = other.header.created.plus_millis(1);
     let height = genuine.header.height;
     vec![
-        ("a head far ahead, by the signatures of another", None, ahead),
-        ("a head far ahead, signed by itself for all", None, signed),
+        ("a head ahead, by the signatures of another", None, ahead),
+        ("a head ahead, signed by itself for all", None, signed),
         ("a head by too few", None, named(fewer)),
         ("another block of the past", Some(height), named(other)),
     ]
+}
+
+/// As it would be, were it certified.
+fn named(liar: &Liar, mut shown: CertifiedHeader) -> CertifiedHeader {
+    shown.hash = shown.header.hash(&liar.network);
+    (shown.certificate.height, shown.certificate.block) = (shown.header.height, shown.hash);
+    shown
+}
+
+/// Shows a head so far ahead that nobody can tell who votes there, until each node has asked for a block that
+/// it can judge; and then one that is made up.
+fn claims_far_ahead(liar: &Liar, genuine: &CertifiedHeader) {
+    let shown_at = |height| {
+        let mut shown = genuine.clone();
+        shown.header.height = height;
+        Content::Sync(SyncContent::Standing(Some(named(liar, shown))))
+    };
+    let far = Height::new(genuine.header.height.get() + 1_000_000);
+    claims_and_shows(liar, far, None, &[]);
+    HONEST.into_iter().for_each(|node| liar.say(node, &shown_at(far)));
+    let mut waiting: BTreeSet<usize> = HONEST.into();
+    liar.listen("all have asked for what they can judge", |liar, heard| {
+        if let Content::Sync(SyncContent::Synchronise { at: Some(at) }) = heard.content
+            && waiting.remove(&heard.from)
+        {
+            liar.say(heard.from, &shown_at(at));
+        }
+        waiting.is_empty().then_some(())
+    });
 }
 
 /// Claims to stand there until each node has asked for proof, of its head or of that height, and shows this.

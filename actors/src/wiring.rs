@@ -211,9 +211,11 @@ pub async fn start(settings: Settings, vote_from: Option<Height>) -> Result<Runn
         reader: reader.clone(),
     };
     let head = reader.head();
+    let (voters, coming) = sync::voters(&reader.registry(), head.height);
     let sync_settings = minidlt_protocol::sync::Settings {
         me: me.clone(),
-        voters: Voters::clone(&members.voters()),
+        voters: Voters::clone(&voters),
+        coming: Voters::clone(&coming),
         policy: genesis.synchronise,
         record,
         head: Place { height: head.height, block: head.hash },

@@ -131,7 +131,7 @@ impl Node {
             mempool: desk.clone().recipient(),
             reader: reader.clone(),
         };
-        let reporter = Reporter::new(identity(me), network.registry.voters(), links).start();
+        let reporter = Reporter::new(identity(me), links).start();
         Self { me, network, writer, reader, desk, signer, reporter, submitted, _directory: directory }
     }
 
@@ -182,14 +182,13 @@ impl Node {
             proposal: self.signer.clone().recipient(),
             publish: self.signer.clone().recipient(),
         };
-        let (me, registry) = (identity(self.me), Arc::new(self.network.registry.clone()));
-        Consensus::new(me, registry, Timeouts::default(), links, signer, Default::default(), metrics).start()
+        Consensus::new(identity(self.me), Timeouts::default(), links, signer, Default::default(), metrics).start()
     }
 
     fn heard(&self, vote: SignedVote) -> FromPeer<CheckedConsensus> {
         let peer = vote.voter.clone();
         let content = ConsensusContent::Wire(Wire::Vote(vote));
-        FromPeer { peer, content: content.verify(&self.network.id, &self.network.registry.voters()).unwrap() }
+        FromPeer { peer, content: content.verify(&self.network.id, &self.network.registry.orderers()).unwrap() }
     }
 }
 

@@ -137,30 +137,19 @@ impl Fixture {
         fs::create_dir_all(directory.path().join("users/admin")).unwrap();
         let (node_key, user_key) = (generate_key().unwrap(), generate_key().unwrap());
         let authority = Authority::new("Org01");
-        let name = |text: &str| text.parse().unwrap();
-        let organisation = name("Org01");
+        let identity = |text: &str| text.parse().unwrap();
         let ca = String::from_utf8(authority.certificate.to_pem().unwrap()).unwrap();
-        let node = Node {
-            name: name("node0"),
-            organisation: name("Org01"),
-            public_key: node_key.public_key,
-            roles: BTreeSet::from([NodeRole::Peer, NodeRole::Orderer]),
-            address: "127.0.0.1:3402".to_owned(),
-        };
-        let user = User {
-            name: name("admin"),
-            organisation: name("Org01"),
-            public_key: user_key.public_key,
-            roles: BTreeSet::from([Role::Admin]),
-            gateways: BTreeSet::from([node.identity()]),
-        };
+        let roles = BTreeSet::from([NodeRole::Peer, NodeRole::Orderer]);
+        let node = Node::new(identity("node0@Org01"), node_key.public_key, roles, "127.0.0.1:3402".to_owned());
+        let gateways = BTreeSet::from([node.identity()]);
+        let user = User::new(identity("admin@Org01"), user_key.public_key, BTreeSet::from([Role::Admin]), gateways);
         let genesis = Genesis {
-            network: name("test"),
+            network: "test".parse().unwrap(),
             created: Timestamp::from_millis(1),
             consensus: ConsensusMode::Bft,
             timeouts: Timeouts::default(),
             synchronise: Default::default(),
-            organisations: vec![Organisation::new(organisation, ca)],
+            organisations: vec![Organisation::new("Org01".parse().unwrap(), ca)],
             nodes: vec![node],
             users: vec![user],
             policies: BTreeMap::new(),

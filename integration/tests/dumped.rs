@@ -49,7 +49,8 @@ fn names_exactly(mode: Mode, stopped: &[usize]) {
         .spawn()
         .expect("submit starts");
     until("all three wait at node 0", || cluster.get(0, "/v1/status")["mempool"]["transactions"] == 3);
-    let waited = now().plus_millis(LIFE_MILLIS);
+    // And a round has gone on for long enough to be said to wait for somebody.
+    let waited = now().plus_millis(2 * LIFE_MILLIS);
     until("the short lives are over", || now() > waited);
     assert_eq!(status_of(&cluster, 0, &author.id(&short))["status"], "pending", "nobody can know before a block comes");
 

@@ -151,6 +151,9 @@ impl<R: StateReader> Unfinished<'_, R> {
         let voters = Arc::make_mut(&mut self.registry).follow_orderers(height);
         let changed = self.changed.iter().map(|(key, _)| key).chain(&voters);
         self.writes.extend(changed.map(|key| (key.to_bytes(), self.registry.encoded(key))));
+        // The new set is the work of all changes of the block together; the last one completes it.
+        let set = voters.into_iter().next_back();
+        self.changed.extend(set.zip(self.changed.last().map(|(_, position)| *position)));
     }
 
     fn record(&mut self, accusation: &Accusation, block: Height, transaction: Hash) -> Result<Outcome, StateError> {

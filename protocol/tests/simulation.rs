@@ -8,7 +8,6 @@ use minidlt_protocol::{
     vote::{
         Certificate, CommitSignature,
         ConsensusMode::{self, Bft, FullConsent},
-        Voter, Voters,
     },
 };
 
@@ -18,6 +17,10 @@ mod simulation;
 use simulation::{
     checker::{Checker, Violation},
     plan::{Plan, Shell, Spell, SpellKind},
+    voters::{
+        Change::{self, Add, Rekey, Remove},
+        voters,
+    },
     world::{Block, NETWORK, Report, identity, key, run},
 };
 
@@ -67,6 +70,8 @@ fn add(sum: &mut Report, report: Report) {
     sum.lost_chains += report.lost_chains;
     sum.healed_in = sum.healed_in.max(report.healed_in);
     sum.replays += report.replays;
+    sum.unknown_voters += report.unknown_voters;
+    sum.changed += report.changed;
     sum.ended_at = sum.ended_at.max(report.ended_at);
     sum.trace = sum.trace.rotate_left(1) ^ report.trace;
     sum.violations.extend(report.violations);
@@ -172,6 +177,95 @@ fn a_node_that_takes_its_empty_disk_for_a_new_one_is_caught() {
     assert!(double_votes(&sum) > 0);
 }
 
+/// The first `first` nodes vote, until blocks carry these changes.
+fn changed(first_voters: usize, changes: &[Vec<Change>], plan: Plan) -> Plan {
+    let heights_after = 5 * changes.len() as u64 + 16;
+    Plan { first_voters, changes: changes.to_vec(), heights_after, ..plan }
+}
+
+/// Changes in a calm network, and in one that loses messages, parts and has nodes crash. Nodes that do not
+/// vote any more, or not yet, follow.
+fn changing(name: &str, (nodes, first): (usize, usize), changes: &[Vec<Change>]) {
+    for mode in [Bft, FullConsent] {
+        let (few, many) = (seeds(500), seeds(25));
+        let calm = all(name, &few, |seed| changed(first, changes, Plan::calm(seed, nodes, mode)));
+        let rough = all(name, &many, |seed| changed(first, changes, Plan::rough(seed, nodes, mode)));
+        assert_eq!(calm.changed + rough.changed, changes.len() * (few.len() + many.len()), "{name}: all came");
+        assert!(are_few() || rough.crashes > 0, "{name}");
+        // In full consent no voter is left behind by more than a height.
+        assert!(are_few() || mode == FullConsent || rough.unknown_voters > 0, "{name}: nobody was far behind");
+    }
+}
+
+#[test]
+fn voters_grow_from_four_to_seven() {
+    changing("growing", (7, 4), &[vec![Add(4)], vec![Add(5)], vec![Add(6)]]);
+    changing("growing at once", (7, 4), &[vec![Add(4), Add(5), Add(6)]]);
+    changing("growing from one", (4, 1), &[vec![Add(1)], vec![Add(2)], vec![Add(3)]]);
+}
+
+#[test]
+fn voters_shrink_from_seven_to_four() {
+    changing("shrinking", (7, 7), &[vec![Remove(0)], vec![Remove(6)], vec![Remove(3)]]);
+    changing("shrinking at once", (7, 7), &[vec![Remove(0), Remove(6), Remove(3)]]);
+}
+
+#[test]
+fn all_voters_are_replaced() {
+    let one_by_one: Vec<_> = (0..4).flat_map(|i| [vec![Add(i + 4)], vec![Remove(i)]]).collect();
+    changing("replaced", (8, 4), &one_by_one);
+    let in_pairs: Vec<_> = (0..4).map(|i| vec![Add(i + 4), Remove(i)]).collect();
+    changing("replaced in pairs", (8, 4), &in_pairs);
+    changing("replaced at once", (8, 4), &[in_pairs.concat()]);
+}
+
+#[test]
+fn voters_change_their_keys() {
+    let one_by_one: Vec<_> = (0..8).map(|i| vec![Rekey(i % 4)]).collect();
+    changing("keys changed", (4, 4), &one_by_one);
+    changing("keys changed at once", (4, 4), &[one_by_one[..4].concat(), one_by_one[..4].concat()]);
+}
+
+/// A voter that is removed and taken back is the same node, and says nothing twice.
+#[test]
+fn a_voter_leaves_and_comes_back() {
+    let changes: Vec<_> = (0..4).flat_map(|i| [vec![Remove(i)], vec![Add(i)]]).collect();
+    changing("back again", (4, 4), &changes);
+}
+
+/// As long as only those count who vote last as far as the node's chain tells: the voters of before may be
+/// left behind, and know nothing of what this node voted on.
+#[test]
+fn nodes_that_lost_everything_while_voters_change_never_vote_twice() {
+    let one_by_one: Vec<_> = (0..4).flat_map(|i| [vec![Add(i + 4)], vec![Remove(i)]]).collect();
+    let in_pairs: Vec<_> = (0..4).map(|i| vec![Add(i + 4), Remove(i)]).collect();
+    for changes in [one_by_one, in_pairs.clone(), vec![in_pairs.concat()]] {
+        let plan = |seed| Plan { wipes: 3, ..changed(4, &changes, Plan::rough(seed, 8, Bft)) };
+        let report = all("changes, lost disks", &seeds(12), plan);
+        assert!(are_few() || report.wiped > 0);
+    }
+}
+
+/// One of the first voters lies and stays, whoever else comes and goes.
+#[test]
+fn voters_change_beside_a_liar() {
+    for (first, changes) in [(4, [Add(4), Add(5), Add(6)]), (7, [Remove(4), Remove(5), Remove(6)])] {
+        let changes = changes.map(|change| vec![change]);
+        let plan = |seed| Plan { liars: 1, ..changed(first, &changes, Plan::rough(seed, 7, Bft)) };
+        let report = all("changes beside a liar", &seeds(25), plan);
+        assert!(are_few() || report.accusations > 0);
+    }
+}
+
+#[test]
+fn a_shell_that_goes_on_with_its_first_voters_is_caught() {
+    let changes = [(0..4).map(Rekey).collect::<Vec<_>>()];
+    let shell = Shell::KeepsFirstVoters;
+    let report = run(Plan { shell, ..changed(4, &changes, Plan::calm(1, 4, Bft)) });
+    let strange = |one: &Violation| matches!(one, Violation::NotAVoter { .. });
+    assert!(report.violations.iter().any(strange), "{:?}", report.violations);
+}
+
 /// The checker has teeth: shells that are wrong in the two ways that matter are caught.
 #[test]
 fn a_shell_that_breaks_its_promise_is_caught() {
@@ -184,16 +278,17 @@ fn a_shell_that_breaks_its_promise_is_caught() {
 /// No run above forks, so the checker is shown a fork: half of the voters signed for both blocks.
 #[test]
 fn a_fork_and_a_bad_block_are_seen() {
-    let all = (0..4).map(|i| Voter { identity: identity(i), key: key(i).public_key() }).collect();
-    let mut checker = Checker::new(NETWORK, Voters::new(Bft, all));
+    let first = (0..4).map(|node| (node, 0)).collect();
+    let by = voters(Bft, &first);
+    let mut checker = Checker::new(NETWORK, Bft, first);
     for (nonce, signers) in [(1, [0, 1, 2]), (2, [0, 1, 3])] {
         let (height, previous, good) = (Height::new(1), Hash::ZERO, nonce == 1);
-        let block = Block { height, proposer: 0, previous, nonce, good };
+        let block = Block { height, proposer: 0, previous, nonce, good, changes: Vec::new() };
         let mut certificate = Certificate { height, round: Round::ZERO, block: block.hash(), signatures: vec![] };
         let digest = certificate.vote().digest(&NETWORK);
         let sign = |i: usize| CommitSignature { voter: identity(i), signature: key(i).sign(&digest) };
         certificate.signatures = signers.map(sign).to_vec();
-        checker.committed(signers[2], previous, &block, &certificate);
+        checker.committed(signers[2], previous, &block, &certificate, &by);
     }
     assert!(
         matches!(checker.violations[..], [Violation::InvalidBlock { .. }, Violation::Fork { .. }]),

@@ -124,7 +124,8 @@ fn blocks(vectors: &mut Vectors) {
     vectors.encoded("certified block", &chain[0]);
     vectors.encoded("compact block", &CompactBlock { header: block.header.clone(), leaves: block.leaves() });
     let parsed = block.parse(&network.id).expect("it parses");
-    let execution = state::execute(&Unreadable, &network.head, parsed.iter()).expect("it executes");
+    let execution =
+        state::execute(&Unreadable, &network.registry, &network.head, NOW, parsed.iter()).expect("it executes");
     vectors.text("results root", execution.results_root.to_string());
     let ok = ResultLeaf { transaction: parsed[1].id, position: 1, count: 3, outcome: Outcome::Ok };
     vectors.encoded("result leaf, ok", &ok);

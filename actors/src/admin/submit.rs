@@ -235,12 +235,15 @@ async fn one(state: &web::Data<State>, submitted: Submitted, time: Option<Durati
     if let Some(located) = places.get(&id) {
         return Ok(HttpResponse::Ok().json(transactions::committed(&id, located)));
     }
-    // Only who waited long enough can find it dumped already.
-    if time.is_some()
-        && let Waiting::Dumped { expires, cause } =
-            state.ask("the mempool", &state.api.mempool.find, FindPending(id)).await?
-    {
-        return Ok(HttpResponse::Ok().json(transactions::dumped(&id, expires, &cause)));
+    // Only who waited long enough can find it dumped or rejected already.
+    if time.is_some() {
+        match state.ask("the mempool", &state.api.mempool.find, FindPending(id)).await? {
+            Waiting::Dumped { expires, cause } => {
+                return Ok(HttpResponse::Ok().json(transactions::dumped(&id, expires, &cause)));
+            }
+            Waiting::Rejected(reason) => return Ok(HttpResponse::Ok().json(transactions::rejected(&id, &reason))),
+            Waiting::Pending(_) | Waiting::Unknown => {}
+        }
     }
     let place = (header::LOCATION, format!("/v1/transactions/{id}"));
     Ok(HttpResponse::Accepted().insert_header(place).json(status(&id, &places)))

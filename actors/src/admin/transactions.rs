@@ -2,7 +2,7 @@
 
 use actix_web::{HttpResponse, http::header, web};
 use minidlt_protocol::{
-    transaction::TransactionBytes,
+    transaction::{Refusal, TransactionBytes},
     types::{Hash, Identity, Timestamp},
     view::TransactionView,
 };
@@ -48,6 +48,11 @@ pub fn dumped(id: &Hash, expires: Timestamp, cause: &Cause) -> Value {
     json!({ "id": id, "status": "dumped", "expires": expires, "reason": reason, "missing": missing, "detail": detail })
 }
 
+/// A transaction that waited until no block could hold it any more, as every answer shows it.
+pub fn rejected(id: &Hash, reason: &Refusal) -> Value {
+    json!({ "id": id, "status": "rejected", "kind": reason.kind(), "reason": reason.to_string() })
+}
+
 pub async fn get(state: web::Data<State>, path: web::Path<String>) -> Result<HttpResponse, Problem> {
     let id = id_in(&path)?;
     if let Some(answer) = on_ledger(&state, id).await? {
@@ -62,10 +67,7 @@ pub async fn get(state: web::Data<State>, path: web::Path<String>) -> Result<Htt
             Ok(HttpResponse::Ok().json(answer))
         }
         Waiting::Dumped { expires, cause } => Ok(HttpResponse::Ok().json(dumped(&id, expires, &cause))),
-        Waiting::Rejected(reason) => {
-            let (kind, reason) = (reason.kind(), reason.to_string());
-            Ok(HttpResponse::Ok().json(json!({ "id": id, "status": "rejected", "kind": kind, "reason": reason })))
-        }
+        Waiting::Rejected(reason) => Ok(HttpResponse::Ok().json(rejected(&id, &reason))),
         // It may have been committed between the two looks.
         Waiting::Unknown => match on_ledger(&state, id).await? {
             Some(answer) => Ok(HttpResponse::Ok().json(answer)),

@@ -12,7 +12,7 @@ use minidlt_protocol::types::{Identity, Round, Timestamp};
 use crate::messages::mempool::Stall;
 
 /// So long a round may take before it is said to wait for somebody; then it is looked at as often.
-pub const PATIENCE: Duration = Duration::from_millis(1_000);
+pub const PATIENCE: Duration = Duration::from_millis(1_500);
 /// A proposer with nothing to say keeps the others waiting for that long: nobody is missing then.
 const _: () = assert!(PATIENCE.as_millis() >= 2 * super::SEAL_AFTER.as_millis());
 /// Most changes of who is missing that are kept of a height; the latest are.
@@ -23,15 +23,17 @@ pub const MAX_STALLS: usize = 64;
 pub struct Watch {
     /// The round that is watched.
     round: Round,
-    /// Since then what the next look finds missing has been missing: the round's start, or the last look.
-    since: Timestamp,
+    /// When the height began.
+    began: Timestamp,
+    /// The last look.
+    looked: Option<Timestamp>,
     stalls: Vec<Stall>,
 }
 
 impl Watch {
     /// The height begins, in this round.
     pub fn start(round: Round, now: Timestamp) -> Self {
-        Self { round, since: now, stalls: Vec::new() }
+        Self { round, began: now, looked: None, stalls: Vec::new() }
     }
 
     pub fn round(&self) -> Round {
@@ -40,14 +42,13 @@ impl Watch {
 
     /// The round goes on, or has just ended, and these voters were missing in it.
     pub fn look(&mut self, missing: Vec<Identity>, now: Timestamp) {
-        let since = std::mem::replace(&mut self.since, now);
-        if missing.is_empty() {
+        self.go_on(now);
+        self.looked = Some(now);
+        if missing.is_empty() || self.stalls.last().is_some_and(|last| last.until == now && *last.missing == *missing) {
             return;
         }
-        if let Some(last) = self.stalls.last_mut().filter(|last| *last.missing == *missing) {
-            last.until = now;
-            return;
-        }
+        // Between two looks it is not known when this changed; before the first one nothing else is known.
+        let since = if self.stalls.is_empty() { self.began } else { now };
         if self.stalls.len() == MAX_STALLS {
             self.stalls.remove(0);
         }
@@ -56,14 +57,20 @@ impl Watch {
 
     /// The next round begins.
     pub fn enter(&mut self, round: Round, now: Timestamp) {
-        (self.round, self.since) = (round, now);
+        self.go_on(now);
+        (self.round, self.looked) = (round, None);
     }
 
-    /// The height is decided: what it waited for at the last look it waited for until now.
-    pub fn end(mut self, now: Timestamp) -> Vec<Stall> {
-        if let Some(last) = self.stalls.last_mut().filter(|last| last.until == self.since) {
+    /// What was missing at the last look was so until now.
+    fn go_on(&mut self, now: Timestamp) {
+        if let Some(last) = self.stalls.last_mut().filter(|last| Some(last.until) == self.looked) {
             last.until = now;
         }
+    }
+
+    /// The height is decided.
+    pub fn end(mut self, now: Timestamp) -> Vec<Stall> {
+        self.go_on(now);
         self.stalls
     }
 }
@@ -102,7 +109,7 @@ mod tests {
         watch.look(who(&["c"]), T(20));
         watch.enter(Round::new(1), T(21));
         assert_eq!(watch.round(), Round::new(1));
-        assert_eq!(seen(&watch.end(T(25))), [(10, 20, "c".to_owned())]);
+        assert_eq!(seen(&watch.end(T(25))), [(10, 21, "c".to_owned())]);
     }
 
     #[test]
@@ -110,15 +117,16 @@ mod tests {
         let mut watch = Watch::start(Round::ZERO, T(0));
         watch.look(who(&["c"]), T(10));
         watch.look(who(&["c", "d"]), T(20));
-        watch.look(who(&["d"]), T(30));
-        let all = [(0, 10, "c".to_owned()), (10, 20, "c d".to_owned()), (20, 35, "d".to_owned())];
-        assert_eq!(seen(&watch.end(T(35))), all);
+        watch.look(who(&[]), T(30));
+        watch.look(who(&["d"]), T(40));
+        let all = [(0, 20, "c".to_owned()), (20, 30, "c d".to_owned()), (40, 45, "d".to_owned())];
+        assert_eq!(seen(&watch.end(T(45))), all);
 
         let mut watch = Watch::start(Round::ZERO, T(0));
         for i in 0..MAX_STALLS as u64 + 2 {
             watch.look(who(&[if i % 2 == 0 { "c" } else { "d" }]), T(i + 1));
         }
         let stalls = watch.end(T(1_000));
-        assert_eq!((stalls.len(), stalls[0].since), (MAX_STALLS, T(2)), "the latest are kept");
+        assert_eq!((stalls.len(), stalls[0].since), (MAX_STALLS, T(3)), "the latest are kept");
     }
 }

@@ -200,9 +200,9 @@ impl Listener {
         let session = self.others.remove(peer).and_then(|mut other| other.take());
         if let Some(session) = session {
             log::info!("the connection with {peer} is closed: it is not a node in good standing any more");
-            count(&self.settings.metrics.sessions_ended, Ended::NotEnrolled.kind());
             session.close(Ended::NotEnrolled);
             self.settings.metrics.peers_connected.dec();
+            self.measure();
             self.tell(PeerChanged { peer: peer.clone(), connected: false }, ctx);
         }
     }
@@ -235,9 +235,12 @@ impl Listener {
 
     fn established(&mut self, established: Established, ctx: &mut Context<Self>) {
         let (peer, address) = (established.peer.clone(), established.address);
-        let routes = self.handshaker().map(|handshaker| handshaker.routes.clone());
-        let (Some(routes), Some(other)) = (routes, self.others.get_mut(&peer)) else {
+        let Some(routes) = self.handshaker().map(|handshaker| handshaker.routes.clone()) else {
             return self.refusals.tell(address, &Ended::ShuttingDown);
+        };
+        let Some(other) = self.others.get_mut(&peer) else {
+            // It lost its standing while it shook hands.
+            return self.refusals.tell(address, &Ended::NotEnrolled);
         };
         if other.session().is_some_and(|standing| standing.is_newer_than(established.began)) {
             return self.refusals.tell(address, &Ended::Replaced);

@@ -161,6 +161,7 @@ mod tests {
                 .into(),
             TlsRefusal::NotANode(somebody()).into(),
             Ended::OtherNode { expected: somebody(), found: somebody() },
+            Ended::NotEnrolled,
             Ended::WrongSide(somebody()),
             Ended::HandshakeTimeout,
             Ended::OtherNetwork { theirs: Hash::ZERO, ours: Hash::ZERO },

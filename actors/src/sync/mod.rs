@@ -31,7 +31,7 @@ use minidlt_protocol::{
     block::CertifiedBlock,
     message::{Alive, Content, Recipient as To, SyncContent},
     receipt::CertifiedHeader,
-    registry::IN_FORCE_AFTER,
+    registry::{IN_FORCE_AFTER, Registry},
     sync::{Chain, Input, Output, Participation, Place, Settings, Synchroniser, TICK_EVERY},
     types::{Hash, Height, Identity},
     vote::Voters,
@@ -77,8 +77,9 @@ impl Chain for Reader {
 /// The actor.
 pub struct Sync {
     me: Identity,
-    /// Of the height that comes.
+    /// Of the height that comes, and of the one after it.
     voters: Arc<Voters>,
+    coming: Arc<Voters>,
     links: Links,
     data_dir: PathBuf,
     metrics: Arc<Metrics>,
@@ -103,6 +104,12 @@ pub struct Sync {
     fork: Option<Fork>,
 }
 
+/// Who votes in the height after the head, and in the one after that.
+pub fn voters(registry: &Registry, head: Height) -> (Arc<Voters>, Arc<Voters>) {
+    let next = head.next();
+    (registry.voters_at(next).clone(), registry.voters_at(next.next()).clone())
+}
+
 impl Sync {
     /// `fork` is what an earlier run of this node saw: the node then only serves.
     pub fn new(settings: Settings, links: Links, data_dir: PathBuf, fork: Option<Fork>, metrics: Arc<Metrics>) -> Self {
@@ -110,6 +117,7 @@ impl Sync {
         Self {
             me: settings.me.clone(),
             voters: Arc::new(settings.voters.clone()),
+            coming: Arc::new(settings.coming.clone()),
             head: settings.head.height,
             serving: Serving::new(settings.me.clone(), links.reader.clone(), links.sign_draft.clone()),
             rules: Synchroniser::new(settings),
@@ -138,10 +146,11 @@ impl Sync {
         let head = self.links.reader.head();
         if head.height > self.head {
             self.head = head.height;
-            let voters = self.links.reader.registry().voters_at(head.height.next()).clone();
-            if voters != self.voters {
-                self.voters = voters.clone();
-                self.feed(Input::Voters(Voters::clone(&voters)), ctx);
+            let registry = self.links.reader.registry();
+            let (next, coming) = voters(&registry, head.height);
+            if *next != *self.voters || *coming != *self.coming {
+                (self.voters, self.coming) = (next.clone(), coming.clone());
+                self.feed(Input::Voters { next: Voters::clone(&next), coming: Voters::clone(&coming) }, ctx);
             }
             self.feed(Input::Committed(Place { height: head.height, block: head.hash }), ctx);
             self.shown.retain(|_, shown| shown.header.height > head.height);
@@ -263,11 +272,9 @@ impl Sync {
             }
             self.showing = Some(shown);
         }
-        let input = match self.below.remove(&peer) {
-            Some(said) if said > place.height => Input::Below { peer: peer.clone(), place },
-            _ => Input::Standing { peer: peer.clone(), place },
-        };
-        self.feed(input, ctx);
+        // Who said that it stands higher than it can show stands there, whatever it shows now.
+        let whole = self.below.remove(&peer).is_none_or(|said| said <= place.height);
+        self.feed(Input::Standing { peer: peer.clone(), place, whole }, ctx);
         let ahead = self.showing.take().filter(|shown| shown.header.height > self.head);
         if let Some(shown) = ahead
             && self.shown.get(&peer).is_none_or(|before| before.header.height <= shown.header.height)

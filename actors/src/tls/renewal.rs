@@ -94,9 +94,9 @@ impl Renewal {
         Ok(Looked::Renewed)
     }
 
-    /// Says which certificates run out soon or have; each once, then once a day.
-    fn say(&mut self, now: Instant) {
-        let lapses = self.lapses();
+    /// Says which certificates run out soon or have, each once, then once a day; which it said now.
+    pub fn say(&mut self, now: Instant) -> Vec<&'static str> {
+        let (lapses, mut said_now) = (self.lapses(), Vec::new());
         self.said.retain(|which, _| lapses.iter().any(|(other, _)| which == other));
         for (which, lapse) in lapses {
             let is_over = matches!(lapse, Lapse::Over(_));
@@ -109,7 +109,9 @@ impl Renewal {
                 Lapse::Over(text) => log::error!("{text}"),
             }
             self.said.insert(which, (is_over, now));
+            said_now.push(which);
         }
+        said_now
     }
 
     /// What is to be said, by which certificate it is of.

@@ -2,6 +2,7 @@
 //! the rest of the node.
 
 mod bounds;
+mod changes;
 mod events;
 mod evidence;
 mod members;

@@ -1,6 +1,6 @@
 //! Who is let in, and what each may see and do.
 
-use std::{net::TcpStream, sync::Arc};
+use std::net::TcpStream;
 
 use awc::http::Method;
 use minidlt_actors::{
@@ -106,7 +106,7 @@ async fn members_see_the_node_the_registry_and_the_blocks() {
     assert_eq!(status["peers"][2]["state"], "disconnected");
 
     for (path, list, count) in [
-        ("users", "users", 3),
+        ("users", "users", 4),
         ("nodes", "nodes", 4),
         ("organisations", "organisations", 2),
         ("policies", "policies", 1),
@@ -139,7 +139,7 @@ async fn members_see_the_node_the_registry_and_the_blocks() {
 async fn health_is_told_on_the_loopback_alone() {
     let node = Node::start();
     let health = |node: &Node| health::Health {
-        registry: Arc::new(node.network.genesis.registry()),
+        members: node.members.clone(),
         me: identity(ME),
         peers: node.fake.clone().recipient(),
         metrics: node.metrics.clone(),

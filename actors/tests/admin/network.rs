@@ -105,6 +105,8 @@ pub const TRADER: &str = "trader@Org01";
 pub const ADMIN: &str = "admin@Org01";
 /// May submit through node1 alone.
 pub const ELSEWHERE: &str = "elsewhere@Org02";
+/// The other organisation's.
+pub const ADMIN2: &str = "admin@Org02";
 pub const ME: &str = "node0@Org01";
 
 fn secret(seed: u8) -> SecretKey {
@@ -116,6 +118,7 @@ pub fn key_of(user: &str) -> SecretKey {
         TRADER => secret(21),
         ADMIN => secret(22),
         ELSEWHERE => secret(23),
+        ADMIN2 => secret(24),
         _ => secret(99),
     }
 }
@@ -125,28 +128,22 @@ impl Network {
         let authorities: BTreeMap<_, _> =
             ["Org01", "Org02"].into_iter().map(|name| (name, Paper::issue("ca", name, None))).collect();
         let node = |at: u8| {
-            let Identity { name, organisation } = identity(&format!("node{at}@Org0{}", 1 + at % 2));
             let roles = BTreeSet::from([NodeRole::Peer, NodeRole::Orderer]);
             let address = format!("localhost:{}", 3402 + 10 * u16::from(at));
-            Node { name, organisation, public_key: secret(at + 1).public_key(), roles, address }
+            Node::new(identity(&format!("node{at}@Org0{}", 1 + at % 2)), secret(at + 1).public_key(), roles, address)
         };
         let nodes: Vec<Node> = (0..4).map(node).collect();
         let user = |who: &str, roles: &[Role], gateways: &[Node]| {
-            let Identity { name, organisation } = identity(who);
             let gateways = gateways.iter().map(Node::identity).collect();
-            let public_key = key_of(who).public_key();
-            User { name, organisation, public_key, roles: roles.iter().copied().collect(), gateways }
+            User::new(identity(who), key_of(who).public_key(), roles.iter().copied().collect(), gateways)
         };
         let users = vec![
             user(TRADER, &[Role::Submitter], &nodes),
             user(ADMIN, &[Role::Admin, Role::Submitter], &nodes),
             user(ELSEWHERE, &[Role::Submitter], &nodes[1..2]),
+            user(ADMIN2, &[Role::Admin], &nodes),
         ];
-        let organisation = |(name, paper): (&&str, &Paper)| Organisation {
-            name: name.parse().unwrap(),
-            ca: paper.pem(),
-            former_ca: None,
-        };
+        let organisation = |(name, paper): (&&str, &Paper)| Organisation::new(name.parse().unwrap(), paper.pem());
         let genesis = Genesis {
             network: "test".parse().unwrap(),
             created: Timestamp::from_millis(1),
@@ -158,7 +155,7 @@ impl Network {
             users,
             policies: BTreeMap::from([(
                 "orderers".parse().unwrap(),
-                Policy::Leaf { organisation: "Org01".parse().unwrap(), role: Role::Admin },
+                Policy::Leaf { organisation: "Org01".parse().unwrap(), role: Role::Admin.into() },
             )]),
         };
         genesis.check().unwrap();
@@ -320,6 +317,7 @@ impl Ledger for Chain {
         Ok(Some(StateProof {
             minidlt_state_proof: STATE_PROOF_VERSION,
             network: self.network,
+            voter_changes: vec![],
             proven: Proven { key: key.to_owned(), value: value.map(Base64), proof: Base64(proof) },
             header: CertifiedHeader { hash: header.hash(&self.network), header, certificate },
         }))
@@ -337,5 +335,10 @@ impl StateReader for GenesisState {
     fn floor(&self, table: Table, key: &[u8]) -> Result<Option<Entry>, StateError> {
         let below = self.0.range((table, Vec::new())..=(table, key.to_vec())).next_back();
         Ok(below.map(|((_, key), value)| (key.clone(), value.clone())))
+    }
+
+    fn keys(&self) -> Result<Vec<Vec<u8>>, StateError> {
+        let keys = self.0.iter().filter(|((table, _), _)| *table == Table::Keys);
+        Ok(keys.map(|(_, key)| key.clone()).collect())
     }
 }

@@ -14,6 +14,7 @@ use awc::{
 };
 use minidlt_actors::{
     admin::{Api, BadBlock, Ledger, Limits, MempoolRecipients, Running, Verification, start},
+    members::Members,
     messages::{
         consensus::{ConsensusStatus, GetConsensusStatus},
         mempool::{Cause, FindPending, GetMempoolStatus, MempoolStatus, Submit, Waiting},
@@ -33,17 +34,18 @@ use minidlt_protocol::{
 use openssl::ssl::{SslConnector, SslMethod};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::network::{Chain, ME, Network, Paper, identity};
 
 /// Mempool, consensus, network and signer in one, with the protocol's own rules of admission.
 pub struct Fake {
     network: Hash,
-    registry: Arc<Registry>,
+    members: Members,
     chain: Arc<Chain>,
     pub pending: BTreeMap<Hash, SharedTransaction>,
     pub dumped: Vec<Hash>,
+    pub rejected: Option<Refusal>,
     pub cause: Cause,
     full: bool,
     stamps: Arc<Mutex<Vec<Stamp>>>,
@@ -61,7 +63,8 @@ impl Fake {
     fn admit(&mut self, bytes: minidlt_protocol::transaction::TransactionBytes) -> Result<Hash, Refusal> {
         let parsed = Transaction::parse(bytes, &self.network)?;
         parsed.check_time(now())?;
-        parsed.authorise(&self.registry, Some(&identity(ME)))?;
+        let registry = self.members.registry();
+        parsed.authorise(&registry, Some(&identity(ME)))?;
         let id = parsed.id;
         if self.chain.locate(&id).unwrap().is_some() {
             return Err(Refusal::AlreadyCommitted);
@@ -72,7 +75,7 @@ impl Fake {
         if self.full {
             return Err(Refusal::MempoolFull("transactions"));
         }
-        self.pending.insert(id, Arc::new(parsed.verify(&self.registry)?));
+        self.pending.insert(id, Arc::new(parsed.verify(&registry)?));
         Ok(id)
     }
 }
@@ -93,7 +96,10 @@ impl Handler<FindPending> for Fake {
             Some(_) if self.dumped.contains(&id) => {
                 Waiting::Dumped { expires: Timestamp::from_millis(7), cause: self.cause.clone() }
             }
-            Some(transaction) => Waiting::Pending(transaction.clone()),
+            Some(transaction) => {
+                let rejected = self.rejected.clone().map(Waiting::Rejected);
+                rejected.unwrap_or_else(|| Waiting::Pending(transaction.clone()))
+            }
             None => Waiting::Unknown,
         })
     }
@@ -188,6 +194,9 @@ impl Fake {
 pub struct Node {
     pub network: Network,
     pub chain: Arc<Chain>,
+    pub members: Members,
+    /// Who is enrolled, to the node.
+    pub registries: watch::Sender<Arc<Registry>>,
     pub fake: Addr<Fake>,
     pub stamps: Arc<Mutex<Vec<Stamp>>>,
     pub stop: Arc<Notify>,
@@ -206,15 +215,17 @@ impl Node {
 
     pub fn with(limits: Limits) -> Self {
         let network = Network::new();
-        let registry = Arc::new(network.genesis.registry());
         let chain = Chain::new(&network.genesis);
+        let (registries, registry) = watch::channel(Arc::new(network.genesis.registry()));
+        let members = Members::new(chain.heads(), registry);
         let stamps = Arc::new(Mutex::default());
         let fake = Fake {
             network: network.genesis.id(),
-            registry: registry.clone(),
+            members: members.clone(),
             chain: chain.clone(),
             pending: BTreeMap::new(),
             dumped: Vec::new(),
+            rejected: None,
             cause: Cause::Missing(Arc::from(vec![identity("node3@Org02")])),
             full: false,
             stamps: stamps.clone(),
@@ -230,7 +241,7 @@ impl Node {
         let verification = Verification { height: Height::new(3), first_bad: Some(bad) };
         let api = Api {
             ledger: chain.clone(),
-            registry,
+            members: members.clone(),
             tls: tls.clone(),
             genesis: Arc::new(network.genesis.clone()),
             me: identity(ME),
@@ -250,7 +261,20 @@ impl Node {
             limits: Limits { workers: 1, ..limits },
         };
         let running = start(api, TcpListener::bind("127.0.0.1:0").unwrap(), acceptor).unwrap();
-        Self { network, chain, fake, stamps, stop, metrics, tls, running, _directory: directory, http2: true }
+        Self {
+            network,
+            chain,
+            members,
+            registries,
+            fake,
+            stamps,
+            stop,
+            metrics,
+            tls,
+            running,
+            _directory: directory,
+            http2: true,
+        }
     }
 
     pub fn url(&self, path: &str) -> String {

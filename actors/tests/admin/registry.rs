@@ -20,8 +20,12 @@ async fn listed(node: &Node, list: &str, name: &str) -> Value {
         Some(organisation) => name == format!("{}@{}", entry["name"].as_str().unwrap(), organisation.as_str().unwrap()),
         None => entry["name"] == *name,
     };
-    let entry = all[list].as_array().unwrap().iter().find(named).unwrap();
-    entry.get("policy").unwrap_or(entry).clone()
+    let mut entry = all[list].as_array().unwrap().iter().find(named).unwrap().clone();
+    if list == "policies" {
+        // Whose name is not in the entry.
+        entry.as_object_mut().unwrap().remove("name");
+    }
+    entry
 }
 
 #[actix_web::test]

@@ -8,13 +8,13 @@ use minidlt_actors::messages::mempool::Cause;
 use minidlt_protocol::{
     codec,
     limits::MAX_BULK_TRANSACTION_BYTES,
-    transaction::{SignedTransaction, TransactionBytes},
+    transaction::{Refusal, SignedTransaction, TransactionBytes},
     types::Hash,
 };
 use serde_json::{Value, json};
 
 use super::{
-    network::{TRADER, key_of},
+    network::{TRADER, identity, key_of},
     node::{Answer, Change, Fake, Node},
 };
 
@@ -151,6 +151,25 @@ async fn the_dumped_are_told_with_who_was_missing() {
         assert_eq!((&answer["reason"], answer["missing"].as_array().unwrap().len()), (&json!("acceptance-missing"), 1));
         assert!(answer["detail"].as_str().unwrap().ends_with("waited for node3@Org02"), "{answer}");
     }
+}
+
+#[actix_web::test]
+async fn what_was_rejected_while_it_waited_is_told_with_the_reason() {
+    let node = Node::start();
+    let signed = node.network.signed(TRADER, 1);
+    let taken = submit(&node, "", CBOR, codec::encode(&signed)).await.json();
+    let replaced = |fake: &mut Fake| fake.rejected = Some(Refusal::KeyReplaced(identity(TRADER)));
+    node.fake.send(Change(replaced)).await.unwrap();
+    let expected = json!({
+        "id": taken["id"],
+        "status": "rejected",
+        "kind": "key-replaced",
+        "reason": "the key of trader@Org01 was replaced after this was signed; sign it anew",
+    });
+    let status = node.get(TRADER, &format!("/v1/transactions/{}", taken["id"].as_str().unwrap())).await;
+    assert_eq!((status.status.as_u16(), status.json()), (200, expected.clone()));
+    let waited = submit(&node, "?wait=committed&timeout=10ms", CBOR, codec::encode(&signed)).await;
+    assert_eq!((waited.status.as_u16(), waited.json()), (200, expected));
 }
 
 #[actix_web::test]

@@ -10,6 +10,7 @@ use actix::{Actor, Addr, Context, Handler};
 use minidlt_actors::{
     journal::Journal,
     listener::{Backoff, Limits, Listener, Settings},
+    members::Members,
     messages::{
         network::{Begin, Class, CloseAll, FromPeer, GetPeers, Peer, PeerChanged, Routes},
         signer::Stamp,
@@ -115,22 +116,14 @@ impl Network {
     pub fn new(n: usize) -> Self {
         let cas: Vec<Ca> = (0..n).map(|n| Ca::new(&format!("Org{n}"))).collect();
         let sockets: Vec<TcpListener> = (0..n).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let organisation =
-            |n: usize| Organisation { name: identity(n).organisation, ca: cas[n].pem(), former_ca: None };
-        let nodes = sockets.iter().enumerate().map(|(n, socket)| Node {
-            name: identity(n).name,
-            organisation: identity(n).organisation,
-            public_key: key(n).public_key(),
-            roles: [NodeRole::Peer, NodeRole::Orderer].into(),
-            address: socket.local_addr().unwrap().to_string(),
-        });
-        let trader = User {
-            name: "trader".parse().unwrap(),
-            organisation: identity(0).organisation,
-            public_key: key(100).public_key(),
-            roles: [Role::Submitter].into(),
-            gateways: [identity(0)].into(),
-        };
+        let organisation = |n: usize| Organisation::new(identity(n).organisation, cas[n].pem());
+        let nodes = sockets.iter().enumerate().map(|(n, socket)| node(n, socket.local_addr().unwrap().to_string()));
+        let trader = User::new(
+            "trader@Org0".parse().unwrap(),
+            key(100).public_key(),
+            [Role::Submitter].into(),
+            [identity(0)].into(),
+        );
         let genesis = Genesis {
             network: "test".parse().unwrap(),
             created: Timestamp::from_millis(1),
@@ -170,16 +163,26 @@ impl Network {
         &self.genesis.nodes[n].address
     }
 
+    /// Another port of the loopback, on which node `n` is started from now on. Its registry knows nothing of it.
+    pub fn move_node(&mut self, n: usize) -> String {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap().to_string();
+        self.sockets[n] = Some(socket);
+        address
+    }
+
     /// Starts node `n`, also again after it was stopped.
     pub async fn start(&mut self, n: usize, limits: Limits) -> TestNode {
         let socket = self.sockets[n].take().unwrap_or_else(|| TcpListener::bind(self.address(n)).unwrap());
-        let (metrics, registry, network) = (Arc::new(Metrics::new()), Arc::new(self.registry()), self.id());
+        let (metrics, network) = (Arc::new(Metrics::new()), self.id());
         let tls = self.tls(n, metrics.clone());
         let (head_sender, head) = watch::channel(head(n as u64));
+        let (registries, registry) = watch::channel(Arc::new(self.registry()));
+        let members = Members::new(head.clone(), registry);
         let settings = Settings {
             me: identity(n),
             network,
-            registry: registry.clone(),
+            members: members.clone(),
             tls: tls.clone(),
             head,
             metrics: metrics.clone(),
@@ -189,7 +192,7 @@ impl Network {
         let directory = new_node();
         let signer = Signer::open(identity(n), network, key(n), directory.path(), listener.clone().recipient());
         let signer = signer.unwrap().start();
-        let verifier = Verifier::new(identity(n), network, registry, Arc::new(|_| Ok(false)));
+        let verifier = Verifier::new(identity(n), network, members, Arc::new(|_| Ok(false)));
         let (sender, heard) = mpsc::unbounded_channel();
         let ear = Ear(sender).start();
         let routes = Routes {
@@ -202,8 +205,13 @@ impl Network {
             changed: ear.recipient(),
         };
         listener.send(Begin(routes)).await.unwrap();
-        TestNode { listener, signer, metrics, tls, heard, _head: head_sender, _directory: directory }
+        TestNode { listener, signer, metrics, tls, registries, heard, _head: head_sender, _directory: directory }
     }
+}
+
+/// Node `n`, at this address.
+pub fn node(n: usize, address: String) -> Node {
+    Node::new(identity(n), key(n).public_key(), [NodeRole::Peer, NodeRole::Orderer].into(), address)
 }
 
 /// The data directory of a node that has never signed anything.
@@ -231,6 +239,8 @@ pub struct TestNode {
     pub signer: Addr<Signer>,
     pub metrics: Arc<Metrics>,
     pub tls: Arc<Live>,
+    /// Who is enrolled, to this node.
+    pub registries: watch::Sender<Arc<Registry>>,
     heard: mpsc::UnboundedReceiver<Heard>,
     _head: watch::Sender<Head>,
     _directory: TempDir,

@@ -2,6 +2,7 @@
 
 mod api;
 mod certificates;
+mod changes;
 mod cluster;
 mod cuts;
 mod fair;

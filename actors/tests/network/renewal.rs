@@ -1,9 +1,15 @@
 //! Certificates and CAs that change while nodes run.
 
-use std::{fs, os::unix::fs::PermissionsExt, pin::Pin, sync::Arc};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use minidlt_actors::{
-    messages::network::PeerState,
+    messages::network::{Class, PeerState},
     metrics::{Certificate, Metrics},
     tls::{self, Credentials, Live, Looked, Renewal},
 };
@@ -21,7 +27,6 @@ use crate::{
     cluster::{Heard, Network, gossip, identity, limits},
     raw::Raw,
 };
-use minidlt_actors::messages::network::Class;
 
 fn validity(credentials: &Credentials) -> Option<Validity> {
     Some(Validity::of(&credentials.chain[0]).unwrap())
@@ -168,6 +173,22 @@ async fn the_api_changes_over_with_and_without_a_servers_name() {
     let mut server = SslStream::new(Ssl::new(acceptor.context()).unwrap(), far).unwrap();
     let (_, accepted) = tokio::join!(Pin::new(&mut client).connect(), Pin::new(&mut server).accept());
     assert!(accepted.is_err());
+}
+
+#[test]
+fn it_is_said_once_a_day_and_at_once_where_it_gets_worse() {
+    let network = Network::new(2);
+    let (live, files) = (network.tls(1, Arc::new(Metrics::new())), Files::new());
+    let mut renewal = Renewal::new(files.files.clone(), live.clone());
+    let start = Instant::now();
+    let mut said = |hours: u64, until: i64| {
+        live.renew(network.cas[1].issue_for("node1", "Org1", -9..until)).unwrap();
+        let said = renewal.say(start + Duration::from_secs(hours * 3_600));
+        said.contains(&"own")
+    };
+    assert!(!said(0, 90) && said(1, 10) && !said(2, 10) && !said(24, 9) && said(25, 9), "once a day");
+    assert!(said(26, -1) && !said(27, -1) && said(50, -1), "an error at once");
+    assert!(!said(51, 90) && said(52, 10), "renewed, it begins anew");
 }
 
 /// A node's files, and what looks after them.

@@ -386,7 +386,7 @@ fn heard_of(network: &Network, content: Content) -> Heard {
         Content::Pool(content) => Heard::Pool(identity(PEER), content),
         Content::Sync(content) => Heard::Sync(identity(PEER), content),
         Content::Consensus(content) => {
-            let checked = content.verify(&network.id(), &network.registry().voters()).unwrap();
+            let checked = content.verify(&network.id(), &network.registry().orderers()).unwrap();
             Heard::Consensus(identity(PEER), checked)
         }
         Content::Text(_) => unreachable!("a text is for the log"),

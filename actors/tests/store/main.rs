@@ -3,7 +3,9 @@
 mod actor;
 mod damage;
 mod evidence;
+mod governance;
 mod ledger;
+mod mempool;
 #[path = "../shared/random.rs"]
 mod random;
 mod scale;

@@ -3,19 +3,20 @@
 // Each test binary uses its own part of this.
 #![allow(dead_code)]
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use minidlt_actors::store::{OpenError, Settings, Writer, open, reader::Reader};
 use minidlt_protocol::{
     block::{Block, CertifiedBlock, DecidedBlock, Head, build},
-    crypto::SecretKey,
+    crypto::{PublicKey, SecretKey},
     evidence::Evidence,
     genesis::{Genesis, Timeouts},
+    governance::{Change, ChangeNode, ChangeUser, EnrolNode},
     merkle,
     registry::{Node, NodeRole, Organisation, Policy, Registry, Role, User},
     transaction::{Body, Content, Operation, SignedTransaction, Transaction},
     types::{Hash, Height, Identity, Name, Round, Timestamp},
-    vote::{Certificate, CommitSignature, ConsensusMode, Phase, SignedVote, Vote},
+    vote::{Certificate, CommitSignature, ConsensusMode, Phase, SignedVote, Vote, Voter},
 };
 
 pub const NODES: u8 = 4;
@@ -25,7 +26,8 @@ const LIFETIME: u64 = 3_600_000;
 pub struct Network {
     pub genesis: Arc<Genesis>,
     pub id: Hash,
-    pub registry: Registry,
+    /// As of the last block that was seen.
+    pub registry: Arc<Registry>,
     nonce: u64,
 }
 
@@ -38,38 +40,47 @@ pub fn identity(node: u8) -> Identity {
 }
 
 pub fn node_key(node: u8) -> SecretKey {
-    SecretKey::from_bytes(&[node + 1; 32]).unwrap()
+    key(node + 1)
 }
 
-fn user_key() -> SecretKey {
-    SecretKey::from_bytes(&[100; 32]).unwrap()
+pub fn key(seed: u8) -> SecretKey {
+    SecretKey::from_bytes(&[seed; 32]).unwrap()
+}
+
+pub const TRADER: (&str, u8) = ("trader@Org01", 100);
+pub const BROKER: (&str, u8) = ("broker@Org01", 102);
+/// May change users and nodes, and meets the policy on orderers alone.
+pub const ADMIN: (&str, u8) = ("admin@Org01", 101);
+
+pub fn both_roles() -> BTreeSet<NodeRole> {
+    [NodeRole::Peer, NodeRole::Orderer].into()
+}
+
+pub fn address_of(node: u8) -> String {
+    format!("127.0.0.1:{}", 3402 + 10 * u16::from(node))
 }
 
 pub fn genesis(network: &str) -> Genesis {
-    let nodes = (0..NODES).map(|node| Node {
-        name: name(&format!("node{node}")),
-        organisation: name("Org01"),
-        public_key: node_key(node).public_key(),
-        roles: [NodeRole::Peer, NodeRole::Orderer].into(),
-        address: format!("127.0.0.1:{}", 3402 + 10 * u16::from(node)),
-    });
-    let trader = User {
-        name: name("trader"),
-        organisation: name("Org01"),
-        public_key: user_key().public_key(),
-        roles: [Role::Submitter].into(),
-        gateways: (0..NODES).map(identity).collect(),
+    let nodes =
+        (0..NODES).map(|node| Node::new(identity(node), node_key(node).public_key(), both_roles(), address_of(node)));
+    let user = |(who, seed): (&str, u8), roles: &[Role]| {
+        let (roles, gateways) = (roles.iter().copied().collect(), (0..NODES).map(identity).collect());
+        User::new(who.parse().unwrap(), key(seed).public_key(), roles, gateways)
     };
-    let orderers = Policy::Leaf { organisation: name("Org01"), role: Role::Admin };
+    let orderers = Policy::Leaf { organisation: name("Org01"), role: Role::Admin.into() };
     let genesis = Genesis {
         network: name(network),
         created: Timestamp::from_millis(START),
         consensus: ConsensusMode::Bft,
         timeouts: Timeouts::default(),
         synchronise: Default::default(),
-        organisations: vec![Organisation { name: name("Org01"), ca: "a certificate".into(), former_ca: None }],
+        organisations: vec![Organisation::new(name("Org01"), "a certificate".into())],
         nodes: nodes.collect(),
-        users: vec![trader],
+        users: vec![
+            user(TRADER, &[Role::Submitter]),
+            user(BROKER, &[Role::Submitter]),
+            user(ADMIN, &[Role::Admin, Role::NodeInvoker]),
+        ],
         policies: [(name("orderers"), orderers)].into(),
     };
     genesis.check().unwrap();
@@ -79,7 +90,7 @@ pub fn genesis(network: &str) -> Genesis {
 impl Network {
     pub fn new() -> Self {
         let genesis = Arc::new(genesis("test"));
-        Self { id: genesis.id(), registry: genesis.registry(), genesis, nonce: 0 }
+        Self { id: genesis.id(), registry: Arc::new(genesis.registry()), genesis, nonce: 0 }
     }
 
     pub fn settings(&self, directory: &Path) -> Settings {
@@ -95,17 +106,72 @@ impl Network {
     }
 
     pub fn record(&mut self, head: &Head, content: &serde_json::Value) -> Transaction {
+        let contents = vec![Content::from_json(content)];
+        self.signed(head, TRADER, Operation::Record { contents })
+    }
+
+    /// A change of the registry by the admin, which needs nobody else.
+    pub fn change(&mut self, head: &Head, change: Change) -> Transaction {
+        self.signed(head, ADMIN, Operation::Change(change.into()))
+    }
+
+    /// A new node that votes.
+    pub fn enrol(&mut self, head: &Head, node: u8) -> Transaction {
+        let (public_key, address) = (node_key(node).public_key(), address_of(node));
+        self.change(
+            head,
+            Change::EnrolNode(EnrolNode { node: identity(node), public_key, roles: both_roles(), address }),
+        )
+    }
+
+    /// A change of a node that has this revision.
+    pub fn change_node(
+        &mut self,
+        head: &Head,
+        node: u8,
+        revision: u64,
+        edit: impl FnOnce(&mut ChangeNode),
+    ) -> Transaction {
+        let mut change = ChangeNode {
+            node: identity(node),
+            revision,
+            public_key: None,
+            former_key: None,
+            roles: None,
+            address: None,
+            standing: None,
+        };
+        edit(&mut change);
+        self.change(head, Change::ChangeNode(change))
+    }
+
+    pub fn change_user(&mut self, head: &Head, user: &str, edit: impl FnOnce(&mut ChangeUser)) -> Transaction {
+        let user: Identity = user.parse().unwrap();
+        let revision = self.registry.users[&user].revision;
+        let mut change = ChangeUser { user, revision, public_key: None, roles: None, gateways: None, standing: None };
+        edit(&mut change);
+        self.change(head, Change::ChangeUser(change))
+    }
+
+    /// Commits a block of these transactions.
+    pub fn commit(&mut self, writer: &mut Writer, reader: &Reader, transactions: Vec<Transaction>) -> DecidedBlock {
+        let block = self.decide(&reader.head(), transactions);
+        writer.commit(&block).unwrap();
+        self.follow(reader);
+        block
+    }
+
+    pub fn signed(&mut self, head: &Head, (author, seed): (&str, u8), operation: Operation) -> Transaction {
         self.nonce += 1;
-        let content = Content::from_json(content);
         let body = Body {
             network: self.id,
-            author: "trader@Org01".parse().unwrap(),
+            author: author.parse().unwrap(),
             created: head.created,
             expires: head.created.plus_millis(LIFETIME),
             nonce: self.nonce,
-            operation: Operation::Record { contents: vec![content] },
+            operation,
         };
-        Transaction::parse((&SignedTransaction::sign(&body, &user_key())).into(), &self.id).unwrap()
+        Transaction::parse((&SignedTransaction::sign(&body, &key(seed))).into(), &self.id).unwrap()
     }
 
     /// A prevote of a voter.
@@ -140,9 +206,9 @@ impl Network {
         self.decide(head, transactions)
     }
 
-    /// A block of these transactions, with a certificate by three voters, each height another three.
+    /// A block of these transactions, with a certificate by all voters but one, each height another one.
     pub fn decide(&self, head: &Head, transactions: Vec<Transaction>) -> DecidedBlock {
-        let voters = self.registry.voters();
+        let voters = self.registry.voters_at(head.height.next());
         let verify = |transaction: Transaction| Arc::new(transaction.verify(&self.registry).unwrap());
         let transactions: Vec<_> = transactions.into_iter().map(verify).collect();
         let proposer = voters.proposer(head.height.next(), Round::ZERO).unwrap().identity.clone();
@@ -162,12 +228,21 @@ impl Network {
     fn certify(&self, height: Height, block: Hash) -> Certificate {
         let mut certificate = Certificate { height, round: Round::ZERO, block, signatures: vec![] };
         let digest = certificate.vote().digest(&self.id);
-        let absent = (height.get() % u64::from(NODES)) as u8;
-        certificate.signatures = (0..NODES)
-            .filter(|node| *node != absent)
-            .map(|node| CommitSignature { voter: identity(node), signature: node_key(node).sign(&digest) })
-            .collect();
+        let voters = self.registry.voters_at(height);
+        let spare = voters.as_slice().len() > voters.quorum();
+        let absent = (height.get() as usize) % voters.as_slice().len();
+        let sign = |voter: &Voter| CommitSignature {
+            voter: voter.identity.clone(),
+            signature: secret_of(&voter.key).sign(&digest),
+        };
+        let present = voters.as_slice().iter().enumerate().filter(|(at, _)| !spare || *at != absent);
+        certificate.signatures = present.map(|(_, voter)| sign(voter)).collect();
         certificate
+    }
+
+    /// Knows the registry after the last block, as who committed it does.
+    pub fn follow(&mut self, reader: &Reader) {
+        self.registry = reader.registry();
     }
 
     /// Commits `blocks` blocks of `transactions` transactions each.
@@ -181,10 +256,16 @@ impl Network {
         let commit = |_| {
             let block = self.next(&reader.head(), transactions);
             writer.commit(&block).unwrap();
+            self.follow(reader);
             block
         };
         (0..blocks).map(commit).collect()
     }
+}
+
+/// Of the tests' keys, the one that this is the public half of.
+fn secret_of(public: &PublicKey) -> SecretKey {
+    (1..=u8::MAX).map(key).find(|secret| secret.public_key() == *public).expect("a key of these tests")
 }
 
 /// A block as others get it.

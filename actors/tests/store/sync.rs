@@ -23,11 +23,15 @@ use minidlt_protocol::{
     receipt::CertifiedHeader,
     sync::{Place, Settings, Synchronise, VoteRecord},
     types::{Height, Identity},
+    vote::Voters,
 };
 use tempfile::{TempDir, tempdir};
 use tokio::{sync::mpsc, time::timeout};
 
-use crate::support::{NODES, Network, certified, identity, node_key};
+use crate::{
+    governance::{LAST, Ledger},
+    support::{NODES, Network, certified, identity, node_key},
+};
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -71,7 +75,7 @@ impl Handler<Fetched> for Rest {
     type Result = MessageResult<Fetched>;
 
     fn handle(&mut self, Fetched(block): Fetched, _: &mut Context<Self>) -> Self::Result {
-        let checked = DecidedBlock::certified(block, &self.network.id, &self.reader.head(), &self.network.registry);
+        let checked = DecidedBlock::certified(block, &self.network.id, &self.reader.head(), &self.reader.registry());
         MessageResult(match checked {
             Ok(block) => {
                 self.writer.commit(&block).unwrap();
@@ -143,7 +147,8 @@ impl World {
         let head = reader.head();
         let settings = Settings {
             me: identity(0),
-            voters: network.registry.voters(),
+            voters: Voters::clone(reader.registry().voters_at(head.height.next())),
+            coming: Voters::clone(reader.registry().voters_at(head.height.next().next())),
             policy: Synchronise::Quorum,
             record,
             head: Place { height: head.height, block: head.hash },
@@ -225,7 +230,17 @@ fn chain(blocks: usize) -> Vec<DecidedBlock> {
 
 fn shown(block: &DecidedBlock) -> CertifiedHeader {
     let network = Network::new();
-    CertifiedHeader::new(&network.id, block.header.clone(), block.certificate.clone(), &network.registry.voters())
+    CertifiedHeader::new(
+        &network.id,
+        block.header.clone(),
+        block.certificate.clone(),
+        network.registry.voters_at(block.header.height),
+    )
+}
+
+/// As who was there shows it: by as many voters as its height took.
+fn shown_by(reader: &Reader, height: u64) -> SyncContent {
+    SyncContent::Standing(reader.certified_header(Height::new(height)).unwrap())
 }
 
 fn standing(block: &DecidedBlock) -> SyncContent {
@@ -255,7 +270,7 @@ const KEPT: VoteRecord = VoteRecord::Kept(Height::GENESIS);
 #[actix_rt::test]
 async fn what_is_missing_comes_from_one_who_has_proved_it_and_counts_for_taking_part() {
     let chain = chain(8);
-    let mut world = World::start(tempdir().unwrap(), &chain, 2, KEPT);
+    let mut world = World::start(tempdir().unwrap(), &chain, 6, KEPT);
     assert_eq!(world.status().await.voting.state, VotingState::Waiting);
     world.tell(1, standing(&chain[7])).await;
     assert_eq!(world.counted("unasked-standing"), 1);
@@ -267,10 +282,10 @@ async fn what_is_missing_comes_from_one_who_has_proved_it_and_counts_for_taking_
     world.connect(1).await;
     world.connect(2).await;
     world.tell(1, standing(&chain[7])).await;
-    assert_eq!(asked_of(world.hear(|heard| is_get_blocks(heard, 3)).await), identity(1));
-    world.tell(2, blocks(&chain, 3)).await;
+    assert_eq!(asked_of(world.hear(|heard| is_get_blocks(heard, 7)).await), identity(1));
+    world.tell(2, blocks(&chain, 7)).await;
     assert_eq!(world.counted("unasked-blocks"), 1, "another was asked");
-    world.tell(1, blocks(&chain, 3)).await;
+    world.tell(1, blocks(&chain, 7)).await;
     world.reach(8).await;
     assert_eq!(world.status().await.voting.state, VotingState::Waiting, "one of two");
     world.tell(2, standing(&chain[4])).await;
@@ -281,31 +296,30 @@ async fn what_is_missing_comes_from_one_who_has_proved_it_and_counts_for_taking_
 #[actix_rt::test]
 async fn a_liars_good_blocks_are_kept_and_another_goes_on() {
     let chain = chain(8);
-    let mut world = World::start(tempdir().unwrap(), &chain, 0, KEPT);
-    for node in [1, 2] {
-        world.connect(node).await;
-        world.tell(node, standing(&chain[7])).await;
-    }
-    let first = asked_of(world.hear(|heard| is_get_blocks(heard, 1)).await);
-    let SyncContent::Blocks { from, mut blocks } = blocks(&chain, 1) else { panic!("blocks are blocks") };
+    let mut world = World::start(tempdir().unwrap(), &chain, 6, KEPT);
+    world.connect(1).await;
+    world.connect(2).await;
+    world.tell(1, standing(&chain[7])).await;
+    let first = asked_of(world.hear(|heard| is_get_blocks(heard, 7)).await);
+    world.tell(2, standing(&chain[7])).await;
+    let SyncContent::Blocks { from, mut blocks } = blocks(&chain, 7) else { panic!("blocks are blocks") };
     // Its transactions are another's: the certificate does not cover them.
-    blocks[4].block.transactions = blocks[5].block.transactions.clone();
+    blocks[1].block.transactions = blocks[0].block.transactions.clone();
     world.sync.send(FromPeer { peer: first.clone(), content: SyncContent::Blocks { from, blocks } }).await.unwrap();
-    let second = asked_of(world.hear(|heard| is_get_blocks(heard, 5)).await);
+    let second = asked_of(world.hear(|heard| is_get_blocks(heard, 8)).await);
     assert_ne!(first, second);
-    assert_eq!((world.reader.head().height, world.counted("catch-up-lied")), (Height::new(4), 1));
-    let rest: Vec<_> = chain.iter().skip(4).map(certified).collect();
-    let content = SyncContent::Blocks { from: Height::new(5), blocks: rest };
+    assert_eq!((world.reader.head().height, world.counted("catch-up-lied")), (Height::new(7), 1));
+    let content = SyncContent::Blocks { from: Height::new(8), blocks: vec![certified(&chain[7])] };
     world.sync.send(FromPeer { peer: second, content }).await.unwrap();
     world.reach(8).await;
 }
 
 #[actix_rt::test]
 async fn blocks_that_are_not_in_order_from_where_they_were_asked_are_none() {
-    let chain = chain(4);
+    let chain = chain(2);
     let mut world = World::start(tempdir().unwrap(), &chain, 0, KEPT);
     world.connect(1).await;
-    world.tell(1, standing(&chain[3])).await;
+    world.tell(1, standing(&chain[1])).await;
     world.hear(|heard| is_get_blocks(heard, 1)).await;
     let blocks = chain.iter().rev().map(certified).collect();
     world.tell(1, SyncContent::Blocks { from: Height::new(1), blocks }).await;
@@ -383,6 +397,54 @@ async fn blocks_of_another_chain_lead_to_the_question_that_proves_the_fork() {
     world.hear_said(1, &SyncContent::Synchronise { at: Some(Height::new(5)) }).await;
     world.tell(1, standing(&fork)).await;
     assert_halted(&mut world, &fork, &chain[4]).await;
+}
+
+#[actix_rt::test]
+async fn who_is_far_behind_changes_of_voters_asks_for_what_it_can_judge_and_catches_up() {
+    let ledger = Ledger::with_two_changes_of_voters();
+    let mut world = World::start(tempdir().unwrap(), &[], 0, KEPT);
+    world.connect(1).await;
+    // By who votes then, of whom this node knows nothing: it takes it neither for a bad one nor for a good one.
+    world.tell(1, shown_by(&ledger.reader, LAST)).await;
+    world.hear_said(1, &SyncContent::Synchronise { at: Some(Height::new(2)) }).await;
+    world.tell(1, shown_by(&ledger.reader, 2)).await;
+    assert_eq!(asked_of(world.hear(|heard| is_get_blocks(heard, 1)).await), identity(1));
+    world.tell(1, blocks(&ledger.blocks, 1)).await;
+    world.reach(LAST).await;
+    assert_eq!(world.reader.registry(), ledger.reader.registry());
+    assert_eq!((world.counted("bad-standing"), world.counted("catch-up-lied")), (0, 0));
+    // By now it can judge them: two others match, which is a quorum with itself.
+    for node in [1, 2] {
+        world.connect(node).await;
+        world.tell(node, shown_by(&ledger.reader, LAST)).await;
+    }
+    assert_eq!(world.hear(|heard| matches!(heard, Heard::TakePart(_))).await, Heard::TakePart(Height::GENESIS));
+}
+
+/// All that it shows is that it is far ahead: where this node may have voted it does not say.
+#[actix_rt::test]
+async fn a_lost_record_does_not_become_safe_by_standings_below_what_the_others_have() {
+    let ledger = Ledger::with_two_changes_of_voters();
+    let mut world = World::start(tempdir().unwrap(), &[], 0, VoteRecord::Lost);
+    for node in 1..NODES {
+        world.connect(node).await;
+        world.tell(node, shown_by(&ledger.reader, LAST)).await;
+        world.hear_said(node, &SyncContent::Synchronise { at: Some(Height::new(2)) }).await;
+        world.tell(node, shown_by(&ledger.reader, 2)).await;
+    }
+    world.sync.send(FromPeer { peer: identity(1), content: blocks(&ledger.blocks, 1) }).await.unwrap();
+    world.reach(LAST).await;
+    assert_eq!(world.status().await.voting.from, None);
+    while let Ok(heard) = world.heard.try_recv() {
+        assert!(!matches!(heard, Heard::VoteFrom(_) | Heard::TakePart(_)), "{heard:?}");
+    }
+    // A quorum of the voters of now, without itself, shows where it really stands.
+    for node in [1, 2, 4] {
+        world.connect(node).await;
+        world.tell(node, shown_by(&ledger.reader, LAST)).await;
+    }
+    let said = |heard: &Heard| matches!(heard, Heard::TakePart(_) | Heard::VoteFrom(_));
+    assert_eq!(world.hear(said).await, Heard::VoteFrom(Height::new(LAST + 3)));
 }
 
 #[actix_rt::test]

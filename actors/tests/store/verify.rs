@@ -1,7 +1,7 @@
 //! The offline verification: sound ledgers pass, and no byte of one can be changed unnoticed.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     time::Instant,
@@ -29,8 +29,21 @@ use crate::{
     support::{self, Network, identity},
 };
 
-const FAMILIES: [&str; 8] =
-    ["default", "blocks", "certificates", "transactions", "hashes", "state-nodes", "state-values", "state-keys"];
+const FAMILIES: [&str; 10] = [
+    "default",
+    "blocks",
+    "certificates",
+    "transactions",
+    "hashes",
+    "state-nodes",
+    "state-values",
+    "state-keys",
+    "versions",
+    "history",
+];
+
+/// Those from here on hold the state and its past.
+const STATE: usize = 5;
 
 /// One byte, to another value.
 fn flip_byte(random: &mut Random, bytes: &mut [u8]) {
@@ -55,11 +68,17 @@ impl Ledger {
     fn new() -> Self {
         let (dir, mut network) = (tempdir().unwrap(), Network::new());
         let (mut writer, reader) = network.open(dir.path()).unwrap();
-        let blocks = network.grow(&mut writer, &reader, BLOCKS, 4);
+        let mut blocks = network.grow(&mut writer, &reader, BLOCKS - 2, 4);
+        // One that changes who is enrolled, and who votes from two blocks later on.
+        let head = reader.head();
+        let mut transactions: Vec<_> = (0..3).map(|_| network.transaction(&head)).collect();
+        transactions.push(network.enrol(&head, 4));
+        blocks.push(network.commit(&mut writer, &reader, transactions));
+        let changed = reader.head().height;
+        blocks.extend(network.grow(&mut writer, &reader, 1, 4));
         let summary = verify(&reader).unwrap();
         assert_eq!((summary.head.clone(), summary.transactions), (reader.head(), 4 * BLOCKS as u64));
-        let mut heights = BTreeMap::new();
-        let mut receipts = Vec::new();
+        let (mut heights, mut receipts) = (BTreeMap::new(), Vec::new());
         for block in &blocks {
             let height = block.header.height;
             heights.insert(height.get().to_be_bytes().to_vec(), height);
@@ -70,6 +89,12 @@ impl Ledger {
             }
         }
         writer.flush().unwrap();
+        drop((writer, reader));
+        let genesis = tempdir().unwrap();
+        drop(network.open(genesis.path()).unwrap());
+        let before = state_rows(genesis.path());
+        let written = state_rows(dir.path()).into_iter().filter(|row| !before.contains(row));
+        heights.extend(written.map(|(key, _)| (key.into_vec(), changed)));
         Self { dir, network, summary, heights, receipts }
     }
 
@@ -100,6 +125,12 @@ impl Ledger {
 }
 
 type Row = (Box<[u8]>, Box<[u8]>);
+
+/// What is written of the state and its past.
+fn state_rows(directory: &Path) -> BTreeSet<Row> {
+    let db = DB::open_cf(&Options::default(), directory, FAMILIES).unwrap();
+    FAMILIES[STATE..].iter().flat_map(|family| rows(&db, family)).collect()
+}
 
 fn rows(db: &DB, family: &str) -> Vec<Row> {
     db.iterator_cf(db.cf_handle(family).unwrap(), IteratorMode::Start).map(Result::unwrap).collect()

@@ -5,7 +5,7 @@ use crate::fixture::{self, Kind, certificate, tls_key};
 
 fn organisation(name: &str, ca: &fixture::Authority) -> Organisation {
     let ca = String::from_utf8(ca.certificate.to_pem().unwrap()).unwrap();
-    Organisation { name: name.parse().unwrap(), ca, former_ca: None }
+    Organisation::new(name.parse().unwrap(), ca)
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use minidlt_protocol::{
     limits::{MEMPOOL_BYTES, MEMPOOL_TRANSACTIONS},
-    registry::Organisation,
+    registry::{Organisation, User},
 };
 use openssl::x509::X509;
 
@@ -377,6 +377,8 @@ fn a_genesis_has_real_authorities_each_its_own() {
         if copies {
             let twin = genesis.organisations[0].clone();
             genesis.organisations.push(Organisation { name: "Org02".parse().unwrap(), ..twin });
+            let (admin, key) = (genesis.users[0].clone(), generate_key().unwrap().public_key);
+            genesis.users.push(User { organisation: "Org02".parse().unwrap(), public_key: key, ..admin });
         }
         fixture.write_genesis(&genesis);
         let text = load_genesis(&fixture.path("genesis.yaml")).unwrap_err().to_string();

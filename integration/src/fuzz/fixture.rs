@@ -9,7 +9,7 @@ use minidlt_protocol::{
     vote::Certificate,
 };
 
-use super::network::{ADMIN, AUDITOR, BROKER, Network, TRADER, key, node, node_key};
+use super::network::{ADMINS, AUDITOR, BROKER, Network, TRADER, key, node, node_key};
 
 pub static NETWORK: LazyLock<Network> = LazyLock::new(Network::bft);
 
@@ -20,8 +20,8 @@ pub fn key_of_node(identity: &Identity) -> Option<SecretKey> {
 
 /// The key of a user, where it is one.
 pub fn key_of_user(identity: &Identity) -> Option<SecretKey> {
-    let users = [TRADER, BROKER, AUDITOR, ADMIN];
-    users.into_iter().find(|(name, _)| identity.to_string() == *name).map(|(_, seed)| key(seed))
+    let mut users = [TRADER, BROKER, AUDITOR].into_iter().chain(ADMINS);
+    users.find(|(name, _)| identity.to_string() == *name).map(|(_, seed)| key(seed))
 }
 
 /// Replaces every signature by the one that its claimed signer would have made.

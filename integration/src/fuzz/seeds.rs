@@ -5,11 +5,17 @@ use std::collections::BTreeMap;
 use minidlt_protocol::{
     codec,
     consensus::Wire,
+    governance::Change,
     limits::MAX_FRAME_BYTES,
     message::{ConsensusContent, Content},
+    transaction::{Body, Operation},
 };
+use serde_json::{Value, json};
 
-use super::{fixture::NETWORK, network::Network};
+use super::{
+    fixture::NETWORK,
+    network::{ADMIN, NOW, Network, TRADER, identity, key, node},
+};
 
 /// Names to hexadecimal, or to text.
 fn vectors() -> BTreeMap<String, String> {
@@ -46,8 +52,32 @@ pub fn message() -> Vec<Vec<u8>> {
     [moded(0, named("message to ")), moded(1, &contents), moded(2, &contents), moded(3, wires)].concat()
 }
 
+/// Bodies that change who is enrolled.
+fn changes() -> Vec<Vec<u8>> {
+    let (public_key, gateways) = (key(30).public_key(), [node(0)]);
+    let changes = [
+        json!({ "enrol_user": {
+            "user": identity("new@Org01"), "public_key": public_key, "roles": ["submitter"], "gateways": gateways } }),
+        json!({ "change_user": { "user": identity(TRADER.0), "revision": 0, "standing": "revoked" } }),
+        json!({ "enrol_node": {
+            "node": identity("node4@Org01"), "public_key": public_key, "roles": ["peer"], "address": "localhost:9" } }),
+        json!({ "change_node": {
+            "node": node(0), "revision": 0, "public_key": public_key, "former_key": { "until": NOW.plus_millis(1) } } }),
+        json!({ "add_organisation": { "organisation": "Org05", "ca": "a certificate", "admin": {
+            "name": "admin", "public_key": public_key, "roles": [], "gateways": gateways } } }),
+        json!({ "change_organisation": { "organisation": "Org01", "revision": 0, "ca": "another" } }),
+        json!({ "remove_organisation": { "organisation": "Org04", "revision": 0 } }),
+        json!({ "set_policy": { "name": "orderers", "revision": 0, "policy": { "all": [{ "majority": "admin" }] } } }),
+    ];
+    let body = |(change, nonce): (Value, u64)| {
+        let change: Change = serde_json::from_value(change).expect("a change");
+        Body { operation: Operation::Change(change.into()), ..NETWORK.body(ADMIN.0, nonce) }
+    };
+    changes.into_iter().zip(0..).map(|change| codec::encode(&body(change))).collect()
+}
+
 pub fn transaction() -> Vec<Vec<u8>> {
-    [moded(0, named("transaction")), moded(1, named("body"))].concat()
+    [moded(0, named("transaction")), moded(1, named("body")), moded(1, changes())].concat()
 }
 
 pub fn block() -> Vec<Vec<u8>> {
@@ -71,7 +101,9 @@ pub fn genesis() -> Vec<Vec<u8>> {
     let mut small = genesis.clone();
     small.nodes.truncate(1);
     small.organisations.truncate(1);
-    small.users.clear();
+    let own = small.organisations[0].name.clone();
+    small.users.retain(|user| user.organisation == own);
+    small.users.iter_mut().for_each(|user| user.gateways.clear());
     small.policies.clear();
     let yaml = |genesis| serde_yaml::to_string(genesis).expect("a genesis is YAML").into_bytes();
     vec![yaml(genesis), yaml(&small)]

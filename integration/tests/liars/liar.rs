@@ -57,7 +57,7 @@ impl Liar {
         let routes: Vec<_> = HONEST.map(|to| Route::of(cluster, LIAR, to)).into();
         let lines = routes.iter().map(|route| Some(Line::open(route, &hand_on).expect("a session"))).collect();
         let names: Vec<_> = genesis.nodes.iter().map(|node| node.identity()).collect();
-        let (network, voters, me) = (genesis.id(), genesis.registry().voters(), names[LIAR].clone());
+        let (network, voters, me) = (genesis.id(), genesis.registry().orderers(), names[LIAR].clone());
         Self { network, voters, me, names, routes, lines, hand_on, heard }
     }
 
@@ -188,7 +188,7 @@ impl Liar {
             Effect::Records(_) => {
                 Some(ResultLeaf { transaction: transaction.id, position, count, outcome: Outcome::Ok }.hash())
             }
-            Effect::Evidence(_) => None,
+            Effect::Evidence(_) | Effect::Change(_) => None,
         });
         let results: Vec<Hash> = results.collect::<Option<_>>()?;
         let before = &head.block.header;

@@ -5,7 +5,7 @@ use std::{
 };
 
 use minidlt_config::{Flags, authority::Purpose, network::Local, user};
-use minidlt_protocol::{registry::Policy, vote::ConsensusMode};
+use minidlt_protocol::{registry::default_policy, types::Name, vote::ConsensusMode};
 use openssl::{nid::Nid, pkcs12::Pkcs12, pkey::PKey, x509::X509};
 
 use super::*;
@@ -93,8 +93,9 @@ fn every_node_and_user_loads_without_a_warning() {
     let trader = user::load(&dir.join("users/trader")).unwrap();
     let ports = [3401, 3411, 3421, 3431].map(|port| format!("https://127.0.0.1:{port}"));
     assert_eq!(trader.nodes, ports);
-    let majority = |policy: &Policy| matches!(policy, Policy::AtLeast { at_least: 3, of } if of.len() == 4);
-    assert!(genesis.policies.len() == 2 && genesis.policies.values().all(majority));
+    let names: Vec<&str> = genesis.policies.keys().map(Name::as_str).collect();
+    assert_eq!(names, ["orderers", "organisations", "policies"]);
+    assert!(genesis.policies.values().all(|policy| *policy == default_policy()));
 }
 
 #[test]

@@ -176,19 +176,24 @@ impl Core {
         convert::round_out(self.state.round()).unwrap_or(Round::ZERO)
     }
 
-    /// The voters who kept this round from a decision, as far as was heard here: who has not prevoted
-    /// its block, or, once a quorum has, who has not precommitted it. A round whose proposer was not
-    /// heard has no block that others could accept: it waits for those who are silent, and he is one.
+    /// The voters who keep this round from a decision, as far as was heard here: who has not prevoted its
+    /// block, or, once a quorum has, who has not precommitted it. Nil is no acceptance to a node that has
+    /// accepted; one that has prevoted nil itself waits for those who are silent, and one that has nothing to
+    /// vote on, for the proposer.
     pub fn missing(&self, round: Round) -> Vec<Identity> {
-        let proposed = self.proposals.get(&round).is_some_and(|proposals| !proposals.is_empty());
         let voters = self.electorate.voters().as_slice();
-        let without = |phase| -> Vec<Identity> {
-            let votes = self.votes(round, phase);
-            let accepts = |voter: &&Identity| votes.get(voter).is_some_and(|vote| vote.is_some() || !proposed);
+        let prevotes = self.votes(round, Phase::Prevote);
+        let mine = prevotes.get(&self.desk.me);
+        if mine.is_none() && self.proposals.get(&round).is_none_or(Vec::is_empty) {
+            return vec![self.electorate.proposer(self.desk.height, convert::round_in(round)).identity.clone()];
+        }
+        let accepted = mine.is_some_and(Option::is_some);
+        let without = |votes: &BTreeMap<Identity, Option<Hash>>| -> Vec<Identity> {
+            let accepts = |voter: &&Identity| votes.get(voter).is_some_and(|vote| vote.is_some() || !accepted);
             voters.iter().map(|voter| &voter.identity).filter(|voter| !accepts(voter)).cloned().collect()
         };
-        let missing = without(Phase::Prevote);
-        if voters.len() - missing.len() >= self.desk.quorum { without(Phase::Precommit) } else { missing }
+        let polka = prevotes.values().flatten().count() >= self.desk.quorum;
+        if polka { without(&self.votes(round, Phase::Precommit)) } else { without(&prevotes) }
     }
 
     fn votes(&self, round: Round, phase: Phase) -> BTreeMap<Identity, Option<Hash>> {

@@ -313,3 +313,31 @@ fn messages_and_log_entries_come_back_as_they_went() {
         assert_eq!(codec::decode_canonical::<LogEntry>(&bytes, bytes.len()), Ok(entry));
     }
 }
+
+#[test]
+fn a_round_names_those_who_did_not_accept_its_block() {
+    let names = |core: &Core| core.missing(Round::ZERO).iter().map(|one| one.name.to_string()).collect::<Vec<_>>();
+    let (mut bench, _) = Bench::new(1, ConsensusMode::Bft);
+    bench.propose(0, block(1), None);
+    assert_eq!(names(&bench.core), ["node0", "node2", "node3"], "we have accepted it");
+    bench.hear(vote(0, Phase::Prevote, 0, Some(block(1))));
+    bench.hear(vote(2, Phase::Prevote, 0, None));
+    assert_eq!(names(&bench.core), ["node2", "node3"], "nil is no acceptance of a block that is there");
+    bench.hear(vote(3, Phase::Prevote, 0, Some(block(1))));
+    assert_eq!(names(&bench.core), ["node0", "node2", "node3"], "a quorum has: now it waits for precommits");
+    bench.hear(vote(0, Phase::Precommit, 0, Some(block(1))));
+    assert_eq!(names(&bench.core), ["node2", "node3"]);
+}
+
+#[test]
+fn a_round_without_a_proposal_names_those_who_are_silent() {
+    let names = |core: &Core| core.missing(Round::ZERO).iter().map(|one| one.name.to_string()).collect::<Vec<_>>();
+    let (mut bench, _) = Bench::new(1, ConsensusMode::Bft);
+    assert_eq!(names(&bench.core), ["node0"], "all wait for the proposer");
+    bench.fire(0, TimerKind::Propose);
+    bench.hear(vote(2, Phase::Prevote, 0, None));
+    assert_eq!(names(&bench.core), ["node0", "node3"], "those who say so are not missing");
+    bench.propose(0, block(1), None);
+    bench.hear(vote(0, Phase::Prevote, 0, Some(block(1))));
+    assert_eq!(names(&bench.core), ["node3"], "it comes late: we did not accept it either");
+}

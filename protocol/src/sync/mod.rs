@@ -30,12 +30,14 @@
 //!
 //! # A lost record of votes
 //!
-//! A node that does not know what it signed must not vote in a height where it may have voted. To
-//! vote at height v it had v - 1, so a quorum precommitted v - 1, and its honest members had v - 2.
-//! A quorum of voters *other than this node* has one in common with that quorum that neither lies nor has
-//! lost blocks itself, as long as those that do are no more than the network survives. So with M the
-//! highest proven standing of such a quorum, v is at most M + 2, and voting is safe from
-//! [`UNSAFE_HEIGHTS`] after M on: the others must decide two blocks without it. Where they cannot (full
+//! A node that does not know what it signed must not vote in a height where it may have voted. Its chain,
+//! up to h, tells who votes at h + 2 and no further. Let a quorum of *those*, without this node, have shown
+//! since it started that they stood no higher than h. Any quorum that had precommitted h + 2 would have one in
+//! common with it that neither lies nor has lost blocks itself, as long as those that do are no more than the
+//! network survives, and who precommitted h + 2 had h + 1: so h + 2 was decided by nobody. To vote at h + 3
+//! this node would have had it. So it voted at h + 2 at most, and voting is safe after
+//! [`UNSAFE_HEIGHTS`] more: the others must decide two blocks without it. What voters of before show proves
+//! nothing: others may long have gone on without them. Where the others cannot decide alone (full
 //! consent, three voters or fewer, or too many that lost their records at once), it never becomes safe by
 //! itself. So nodes are wiped or restored one at a time, the next once the last one votes.
 //!
@@ -101,7 +103,10 @@ pub trait Chain {
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub me: Identity,
+    /// Of the height after the head.
     pub voters: Voters,
+    /// Of the height after that one, the last that the chain tells.
+    pub coming: Voters,
     pub policy: Synchronise,
     pub record: VoteRecord,
     pub head: Place,
@@ -110,6 +115,11 @@ pub struct Settings {
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
+    /// Those of the height after the head that comes, and of the one after it: told before that head is.
+    Voters {
+        next: Voters,
+        coming: Voters,
+    },
     /// A session with this node stands, perhaps in place of an earlier one.
     Connected(Identity),
     Gone(Identity),
@@ -119,17 +129,12 @@ pub enum Input {
         place: Place,
     },
     /// This peer has shown a certificate for this place, which holds; genesis needs none.
+    /// It may show less than all, of which the asker can prove more: `whole` where this is where it stands.
     Standing {
         peer: Identity,
         place: Place,
+        whole: bool,
     },
-    /// As [`Self::Standing`], but it says that it stands higher, where this node cannot tell yet who votes.
-    Below {
-        peer: Identity,
-        place: Place,
-    },
-    /// Others vote from the height that comes on.
-    Voters(Voters),
     /// This peer sent so many blocks, in order, from this height on, of so many bytes. Nothing of them is
     /// checked.
     Answer {
@@ -209,8 +214,8 @@ struct Peer {
     connected: bool,
     claim: Option<Place>,
     standing: Option<Place>,
-    /// It stands there, and no higher, as far as it has told.
-    whole: bool,
+    /// Where it stood when it first said so.
+    stood: Option<Height>,
     /// Its standing, or an earlier one, is a block of this node's chain.
     matches: bool,
     /// Its standing was compared with this node's chain, which had got as far.
@@ -269,12 +274,11 @@ impl Synchroniser {
     /// Takes one input. `now` is the time since any fixed moment; it never goes back.
     pub fn step(&mut self, now: Duration, input: Input, chain: &impl Chain) -> Vec<Output> {
         match input {
+            Input::Voters { next, coming } => (self.settings.voters, self.settings.coming) = (next, coming),
             Input::Connected(peer) => self.on_connected(now, peer),
             Input::Gone(peer) => self.on_gone(now, &peer),
             Input::Claim { peer, place } => self.on_claim(now, peer, place, chain),
-            Input::Standing { peer, place } => self.on_standing(now, peer, place, chain, true),
-            Input::Below { peer, place } => self.on_standing(now, peer, place, chain, false),
-            Input::Voters(voters) => self.settings.voters = voters,
+            Input::Standing { peer, place, whole } => self.on_standing(now, peer, (place, whole), chain),
             Input::Answer { peer, from, count, bytes } => self.on_answer(now, &peer, from, (count, bytes)),
             Input::Committed(place) => self.on_committed(now, place, chain),
             Input::Refused { peer, forked } => self.on_refused(now, &peer, forked),

@@ -6,7 +6,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Chain, Output, Place, Synchroniser, UNSAFE_HEIGHTS};
-use crate::types::{Height, Identity};
+use crate::{
+    types::{Height, Identity},
+    vote::Voters,
+};
 
 /// How many voters must have shown a block that this node has, too, before this node takes part
 /// after a start. This node is one of them.
@@ -29,7 +32,8 @@ pub enum Participation {
     TakesPart { from: Height },
     /// So many other voters match, of so many needed; where it may vote at all, from this height on.
     Waits { from: Height, matching: usize, needed: usize },
-    /// Its record is lost: so many other voters have shown where they stand, of so many needed. Where
+    /// Its record is lost: so many other voters have shown where they stand, of so many needed, and it has to get
+    /// there. Where
     /// there are fewer others than that, it never is safe.
     Abstains { shown: usize, needed: usize, others: usize },
     /// It has seen a fork.
@@ -38,21 +42,29 @@ pub enum Participation {
 
 impl Synchroniser {
     pub fn participation(&self) -> Participation {
-        let others = self.other_voters().count();
         match self.vote_from {
             _ if self.forked => Participation::Halted,
             None => {
-                Participation::Abstains { shown: self.shown().count(), needed: self.settings.voters.quorum(), others }
+                let others = self.others_of(&self.settings.coming).count();
+                Participation::Abstains { shown: self.shown().count(), needed: self.settings.coming.quorum(), others }
             }
             Some(from) if self.taking_part => Participation::TakesPart { from },
             Some(from) => Participation::Waits { from, matching: self.matching(), needed: self.needed() },
         }
     }
 
-    pub(super) fn on_standing(&mut self, now: Duration, peer: Identity, place: Place, chain: &impl Chain, whole: bool) {
+    pub(super) fn on_standing(
+        &mut self,
+        now: Duration,
+        peer: Identity,
+        (place, whole): (Place, bool),
+        chain: &impl Chain,
+    ) {
         let Some(known) = self.peers.get_mut(&peer) else { return };
         known.answered = true;
-        known.whole = whole;
+        if whole && !known.asked_at {
+            known.stood = known.stood.or(Some(place.height));
+        }
         // An answer about the past says what it has there, not where it stands.
         if Some(place) > known.standing && !known.asked_at {
             (known.standing, known.compared) = (Some(place), false);
@@ -122,11 +134,9 @@ impl Synchroniser {
 
     /// The lowest height in which this node, whose record is lost, cannot have voted.
     fn safe_height(&self) -> Option<Height> {
-        if self.shown().count() < self.settings.voters.quorum() {
-            return None;
-        }
-        let highest = self.shown().max()?.max(self.head.height);
-        Some(Height::new(highest.get().saturating_add(UNSAFE_HEIGHTS)).next())
+        let reached = self.shown().filter(|stood| *stood <= self.head.height).count();
+        let safe = || Height::new(self.head.height.get().saturating_add(UNSAFE_HEIGHTS)).next();
+        (reached >= self.settings.coming.quorum()).then(safe)
     }
 
     fn enough_match(&self) -> bool {
@@ -147,15 +157,18 @@ impl Synchroniser {
         self.other_voters().filter(|peer| peer.is_some_and(|peer| peer.matches)).count()
     }
 
-    /// How high the other voters have shown to stand.
+    /// How high those stood that vote at the last height of which the chain tells who does.
     fn shown(&self) -> impl Iterator<Item = Height> {
-        // What stands higher than it could show says nothing about where this node cannot have voted.
-        self.other_voters().flatten().filter(|peer| peer.whole).filter_map(|peer| Some(peer.standing?.height))
+        self.others_of(&self.settings.coming).filter_map(|peer| peer?.stood)
     }
 
-    /// What is known of each voter but this node, if anything is.
     fn other_voters(&self) -> impl Iterator<Item = Option<&super::Peer>> {
-        let others = self.settings.voters.as_slice().iter().filter(|voter| voter.identity != self.settings.me);
+        self.others_of(&self.settings.voters)
+    }
+
+    /// What is known of each of these but this node, if anything is.
+    fn others_of<'a>(&'a self, voters: &'a Voters) -> impl Iterator<Item = Option<&'a super::Peer>> {
+        let others = voters.as_slice().iter().filter(|voter| voter.identity != self.settings.me);
         others.map(|voter| self.peers.get(&voter.identity))
     }
 }

@@ -44,7 +44,7 @@ impl World {
         let key = |n: u8| SecretKey::from_bytes(&[n + 1; 32]).unwrap().public_key();
         let voters = (0..nodes).map(|n| Voter { identity: node(n), key: key(n) }).collect();
         let voters = Voters::new(mode, voters);
-        let settings = Settings { me: node(0), voters, policy, record, head: at(head) };
+        let settings = Settings { me: node(0), coming: voters.clone(), voters, policy, record, head: at(head) };
         Self { core: Synchroniser::new(settings), chain: Held((0..=head).map(at).collect()), now: Duration::ZERO }
     }
 
@@ -69,7 +69,7 @@ impl World {
     }
 
     fn stands(&mut self, n: u8, place: Place) -> Vec<Output> {
-        self.input(Input::Standing { peer: node(n), place })
+        self.input(Input::Standing { peer: node(n), place, whole: true })
     }
 
     fn claims(&mut self, n: u8, place: Place) -> Vec<Output> {
@@ -288,12 +288,35 @@ fn without_its_record_a_node_votes_again_two_heights_after_all_it_may_have_voted
     world.stands(1, at(7));
     world.stands(2, at(5));
     assert!(!world.takes_part());
-    let outputs = world.stands(3, at(0));
+    let from = |outputs: &[Output]| outputs.iter().any(|one| matches!(one, Output::VoteFrom(_)));
+    assert!(!from(&world.stands(3, at(0))));
+    (1..=6).for_each(|height| assert!(!from(&world.commits(height)), "one of them had a block more"));
+    let outputs = world.commits(7);
     assert!(outputs.contains(&Output::VoteFrom(Height::new(10))), "{outputs:?}");
-    (1..=7).for_each(|height| drop(world.commits(height)));
     assert!(world.takes_part());
     world.stands(2, at(7));
     assert_eq!(world.stands(1, at(7)), [], "said once");
+}
+
+/// Those that voted at first say nothing of what others decided after them, and who shows a part of its
+/// chain nothing of where it stands.
+#[test]
+fn without_its_record_a_node_counts_on_the_voters_that_its_chain_told_of_last() {
+    let mut world = World::new(4, ConsensusMode::Bft, Synchronise::Quorum, VoteRecord::Lost, 0);
+    let voter = |n: u8| Voter { identity: node(n), key: SecretKey::from_bytes(&[n + 1; 32]).unwrap().public_key() };
+    let others = Voters::new(ConsensusMode::Bft, [0, 4, 5, 6].map(voter).to_vec());
+    (1..7).for_each(|n| drop(world.input(Input::Connected(node(n)))));
+    world.input(Input::Voters { next: world.core.settings.voters.clone(), coming: others });
+    world.commits(1);
+    let abstains = |world: &World| matches!(world.core.participation(), Participation::Abstains { .. });
+    (1..4).for_each(|n| drop(world.stands(n, at(1))));
+    assert!(abstains(&world), "they vote no more");
+    (4..7).for_each(|n| drop(world.input(Input::Standing { peer: node(n), place: at(1), whole: false })));
+    assert!(abstains(&world), "that is not where they stand");
+    world.stands(4, at(1));
+    world.stands(5, at(1));
+    assert!(abstains(&world));
+    assert!(world.stands(6, at(1)).contains(&Output::VoteFrom(Height::new(4))));
 }
 
 #[test]

@@ -99,9 +99,14 @@ fn what_is_named_must_be_listed() {
     assert_eq!(of_user, missing("users", "trader@Org09", "organisation", "Org09"));
     let gateway = check(|g| g.users[0].gateways.extend([identity("node9@Org01")]));
     assert_eq!(gateway, missing("users", "trader@Org01", "gateway", "node9@Org01"));
-    let leaf = || Policy::Leaf { organisation: name("Org09"), role: Role::Admin };
+    let leaf = || Policy::Leaf { organisation: name("Org09"), role: Role::Admin.into() };
     let policy = check(|g| drop(g.policies.insert(name("p"), Policy::Any { any: vec![leaf()] })));
-    assert_eq!(policy, missing("policies", "p", "organisation", "Org09"));
+    let lacking = "1 of 1 are needed, and Org09 is no organisation of this network";
+    let reason = PolicyError::Unmeetable(lacking.to_owned());
+    assert_eq!(policy, Err(GenesisError::Policy { name: name("p"), reason }));
+    let no_admin = check(|g| g.users.retain(|user| user.identity() != identity("admin@Org03")));
+    let reason = PolicyError::Unmeetable("nobody of Org03 is admin".into());
+    assert!(matches!(no_admin, Err(GenesisError::Policy { .. } | GenesisError::NoAdmin(_))), "{no_admin:?} {reason}");
 }
 
 #[test]
@@ -127,16 +132,16 @@ fn voters_and_timeouts() {
 
 #[test]
 fn policies_that_nobody_or_everybody_meets() {
-    let leaf = || Policy::Leaf { organisation: name("Org01"), role: Role::Admin };
-    assert_eq!(Policy::Any { any: vec![] }.check(), Err(PolicyError::Empty));
-    assert_eq!(Policy::All { all: vec![leaf(), Policy::All { all: vec![] }] }.check(), Err(PolicyError::Empty));
+    let leaf = || Policy::Leaf { organisation: name("Org01"), role: Role::Admin.into() };
+    assert_eq!(Policy::Any { any: vec![] }.check(false), Err(PolicyError::Empty));
+    assert_eq!(Policy::All { all: vec![leaf(), Policy::All { all: vec![] }] }.check(false), Err(PolicyError::Empty));
     for (at_least, count) in [(0, 1), (2, 1), (0, 0), (usize::MAX, 2)] {
         let policy = Policy::AtLeast { at_least, of: vec![leaf(); count] };
-        assert_eq!(policy.check(), Err(PolicyError::AtLeast { at_least, count }));
+        assert_eq!(policy.check(false), Err(PolicyError::AtLeast { at_least, count }));
     }
     let nested = |levels| (1..levels).fold(leaf(), |inner, _| Policy::Any { any: vec![inner] });
-    assert_eq!(nested(MAX_POLICY_DEPTH).check(), Ok(()));
-    assert_eq!(nested(MAX_POLICY_DEPTH + 1).check(), Err(PolicyError::TooDeep));
+    assert_eq!(nested(MAX_POLICY_DEPTH).check(false), Ok(()));
+    assert_eq!(nested(MAX_POLICY_DEPTH + 1).check(false), Err(PolicyError::TooDeep));
     let deepest = codec::encode(&nested(MAX_POLICY_DEPTH));
     assert_eq!(codec::decode(&deepest, 1 << 10), Ok(nested(MAX_POLICY_DEPTH)));
     let bad = check(|g| drop(g.policies.insert(name("p"), nested(MAX_POLICY_DEPTH + 1))));
@@ -147,7 +152,7 @@ fn policies_that_nobody_or_everybody_meets() {
 fn a_policy_is_read_as_one_thing_or_not_at_all() {
     let read = |value: serde_json::Value| serde_json::from_value::<Policy>(value).ok();
     let leaf = json!({"organisation": "Org01", "role": "admin"});
-    assert_eq!(read(leaf.clone()), Some(Policy::Leaf { organisation: name("Org01"), role: Role::Admin }));
+    assert_eq!(read(leaf.clone()), Some(Policy::Leaf { organisation: name("Org01"), role: Role::Admin.into() }));
     assert!(matches!(read(json!({"any": [leaf]})), Some(Policy::Any { .. })));
     assert!(matches!(read(json!({"all": [leaf]})), Some(Policy::All { .. })));
     assert!(matches!(read(json!({"at_least": 1, "of": [leaf]})), Some(Policy::AtLeast { at_least: 1, .. })));
@@ -184,7 +189,8 @@ fn nesting_costs_no_exponential_work() {
 
 fn policies() -> impl Strategy<Value = Policy> {
     let roles = prop_oneof![Just(Role::Admin), Just(Role::Submitter), Just(Role::PolicyInvoker)];
-    let leaf = ("Org0[1-4]", roles).prop_map(|(org, role)| Policy::Leaf { organisation: name(&org), role });
+    let leaf =
+        ("Org0[1-4]", roles).prop_map(|(org, role)| Policy::Leaf { organisation: name(&org), role: role.into() });
     leaf.prop_recursive(6, 40, 4, |inner| {
         let parts = prop::collection::vec(inner, 1..4);
         (parts, 0usize..3, 1usize..4).prop_map(|(parts, kind, at_least)| match kind {
@@ -198,7 +204,7 @@ fn policies() -> impl Strategy<Value = Policy> {
 proptest! {
     #[test]
     fn policies_survive_their_encodings(policy in policies()) {
-        prop_assert_eq!(policy.check(), Ok(()));
+        prop_assert_eq!(policy.check(false), Ok(()));
         let bytes = codec::encode(&policy);
         prop_assert_eq!(codec::decode_canonical::<Policy>(&bytes, bytes.len()).unwrap(), policy.clone());
         let text = serde_json::to_string(&policy).unwrap();
@@ -213,5 +219,5 @@ fn the_registry_is_what_genesis_says() {
     assert_eq!(registry.key_of(&node(3)), Some(key(4).public_key()));
     assert_eq!(registry.key_of(&identity("admin@Org01")), Some(key(14).public_key()));
     assert_eq!(registry.key_of(&identity("nobody@Org01")), None);
-    assert_eq!(registry.voters().as_slice().len(), 4);
+    assert_eq!(registry.orderers().as_slice().len(), 4);
 }

@@ -6,6 +6,7 @@ mod common;
 mod blocks;
 mod evidence;
 mod genesis;
+mod governance;
 mod governance_table;
 mod mempool;
 mod messages;

@@ -45,7 +45,7 @@ fn everything_of_genesis_is_proven() {
     let mut state = MemoryState::default();
     assert_eq!(state.apply(made), head.state_root);
     let writes = genesis_writes(&genesis);
-    assert_eq!(writes.len(), 1 + 4 + 4 + 4 + 1);
+    assert_eq!(writes.len(), 1 + 4 + 4 + 7 + 1 + 1);
     for (key, value) in &writes {
         proven(&state, 0, &head.state_root, key, value.as_ref());
     }
@@ -89,14 +89,22 @@ fn results_are_of_the_transactions_in_their_order() {
     let network = Network::bft();
     let given: Vec<_> = (0..3).map(|n| network.transaction(TRADER, n)).collect();
     // Of records it is not the state that counts.
-    let execution = state::execute(&Unreadable, &network.head, given.iter().map(|t| &***t)).unwrap();
+    let execution = state::execute(
+        &Unreadable,
+        &network.registry,
+        &network.head,
+        network.head.created,
+        given.iter().map(|t| &***t),
+    )
+    .unwrap();
     let leaf = |(position, t): (usize, &minidlt_protocol::block::SharedTransaction)| {
         ResultLeaf { transaction: t.id, position: position as u64, count: 3, outcome: Outcome::Ok }.hash()
     };
     let leaves: Vec<Hash> = given.iter().enumerate().map(leaf).collect();
     assert_eq!(execution.results_root, merkle::root(&leaves));
     assert_eq!((execution.outcomes.len(), execution.writes.len()), (3, 0));
-    let nothing = state::execute(&Unreadable, &network.head, [].into_iter()).unwrap();
+    let nothing =
+        state::execute(&Unreadable, &network.registry, &network.head, network.head.created, [].into_iter()).unwrap();
     assert_eq!(nothing.results_root, merkle::root(&[]));
     let failed = Outcome::Failed { reason: "why".into() };
     assert_eq!(codec::decode(&codec::encode(&failed), 100), Ok(failed));

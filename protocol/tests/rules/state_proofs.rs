@@ -68,7 +68,7 @@ fn the_keys_that_can_be_asked_for_are_the_states() {
         key.parse::<EntryKey>().ok().map(|parsed| (parsed.to_string(), key))
     });
     let asked: Vec<_> = asked.collect();
-    assert_eq!(asked.len(), 4 + 4 + 4 + 1, "all but the network's own");
+    assert_eq!(asked.len(), 4 + 4 + 7 + 1 + 1, "all but the network's own");
     assert!(asked.iter().all(|(parsed, key)| parsed == key));
 }
 

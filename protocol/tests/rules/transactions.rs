@@ -74,7 +74,6 @@ fn an_honest_one_is_taken_and_says_what_it_is() {
     assert_eq!(taken.id, digest(Domain::Transaction, &NETWORK.id, &[&given.body]));
     assert_eq!(taken.leaf, merkle::leaf_hash(bytes.as_slice()));
     assert_eq!((&taken.effect, taken.records(), taken.size()), (&Effect::Records(1), 1, bytes.as_slice().len()));
-    assert_eq!(taken.effect.required_role(), Some(Role::Submitter));
     assert_eq!(taken.body().expect("it was read before"), NETWORK.body(TRADER.0, 1));
 }
 
@@ -217,7 +216,10 @@ fn endorsements() {
         Err(Refusal::BadEndorsement { endorser, reason }) => (endorser, reason),
         other => panic!("{other:?}"),
     };
-    assert_eq!(reason(endorsed(&[STRANGER])), (identity(STRANGER.0), "not enrolled".to_owned()));
+    assert_eq!(
+        reason(endorsed(&[STRANGER])),
+        (identity(STRANGER.0), "not enrolled, or not in good standing".to_owned())
+    );
     let (endorser, why) = reason(endorsed(&[ADMIN, (BROKER.0, ADMIN.1)]));
     assert_eq!(endorser, identity(BROKER.0));
     assert_eq!(why, CryptoError::SignatureMismatch.to_string());

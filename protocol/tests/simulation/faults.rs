@@ -78,7 +78,7 @@ impl World {
                 self.carry(node, to, |to| Event::Body { to, block: block.clone() });
             }
             for message in message.into_iter().chain(junk) {
-                match self.verified(&message) {
+                match self.verified(node, &message) {
                     Some(message) => self.carry(node, to, |to| Event::Message { to, message: message.clone() }),
                     None => self.report.rejected_messages += 1,
                 }

@@ -49,7 +49,7 @@ pub fn twist(
         Wire::Proposal(signed) if signed.proposer == identity && rng.chance(500) => {
             let height = signed.proposal.height;
             let (nonce, good) = (peer.to as u64 % 2, rng.chance(800));
-            let body = Block { height, proposer: me, previous: head, nonce, good };
+            let body = Block { height, proposer: me, previous: head, nonce, good, changes: Vec::new() };
             let polka_round = (signed.proposal.round > Round::ZERO && rng.chance(300)).then_some(Round::ZERO);
             let proposal = Proposal { block: body.hash(), polka_round, ..signed.proposal.clone() };
             let signature = key.sign(&proposal.digest(&NETWORK));

@@ -8,4 +8,5 @@ pub mod plan;
 mod rng;
 mod shell;
 mod sync;
+pub mod voters;
 pub mod world;

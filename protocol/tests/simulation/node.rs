@@ -10,7 +10,10 @@ use minidlt_protocol::{
     vote::{Certificate, Proposal, Vote},
 };
 
-use super::world::{Block, NETWORK};
+use super::{
+    voters::Electorates,
+    world::{Block, NETWORK},
+};
 
 /// Something written in order; a crash keeps a beginning of what was not synced.
 pub enum Journal {
@@ -20,6 +23,8 @@ pub enum Journal {
 
 pub struct Disk {
     pub chain: Vec<(Block, Certificate)>,
+    /// What the chain says of voters.
+    pub electorates: Electorates,
     /// What is known of this node's own votes.
     pub record: VoteRecord,
     /// The log of the height after the chain.
@@ -44,14 +49,20 @@ impl Chain for Disk {
 }
 
 impl Disk {
-    pub fn new(record: VoteRecord) -> Self {
-        Self { chain: Vec::new(), record, log: Vec::new(), bodies: BTreeMap::new(), kept: None }
+    pub fn new(record: VoteRecord, electorates: Electorates) -> Self {
+        Self { chain: Vec::new(), electorates, record, log: Vec::new(), bodies: BTreeMap::new(), kept: None }
+    }
+
+    /// A disk of the same network that holds nothing.
+    pub fn emptied(&self, record: VoteRecord) -> Self {
+        Self::new(record, self.electorates.beginning())
     }
 
     /// The chain is gone, and the log is not.
     pub fn lose_chain(&mut self) {
         let height = self.height();
-        let mut lost = std::mem::replace(self, Self::new(VoteRecord::Kept(height)));
+        let mut lost = self.emptied(VoteRecord::Kept(height));
+        std::mem::swap(self, &mut lost);
         // It may have been lost before, and not be back yet.
         self.kept = lost.kept.take().or(Some(Kept { height, log: lost.log, bodies: lost.bodies }));
         if let Some(kept) = &self.kept {
@@ -144,7 +155,7 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn new(key: SecretKey, liar: bool) -> Self {
+    pub fn new(key: SecretKey, liar: bool, electorates: Electorates) -> Self {
         let guard = (!liar).then(VoteGuard::default);
         Self {
             liar,
@@ -152,7 +163,7 @@ impl Node {
             life: 0,
             core: None,
             signer: KeyHolder { key, guard, refuses: false, refused: 0 },
-            disk: Disk::new(VoteRecord::Kept(Height::new(1))),
+            disk: Disk::new(VoteRecord::Kept(Height::new(1)), electorates),
             unsynced: Vec::new(),
             bodies: BTreeMap::new(),
             early: Vec::new(),
@@ -241,6 +252,7 @@ impl Node {
 
     /// One durable write: the block with its certificate, and the end of the height's log.
     pub fn commit(&mut self, block: Block, certificate: Certificate) {
+        self.disk.electorates.commit(&block.changes);
         self.disk.chain.push((block, certificate));
         self.disk.log.clear();
         self.disk.bodies.clear();

@@ -2,6 +2,8 @@
 
 use minidlt_protocol::{sync::Synchronise, vote::ConsensusMode};
 
+use super::voters::Change;
+
 /// How the shell around the core is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shell {
@@ -14,6 +16,8 @@ pub enum Shell {
     ForgetsLog,
     /// A node that lost its disk takes itself for a new one, and votes at once.
     TrustsEmptyDisk,
+    /// Goes on with the voters it began with, whatever blocks say.
+    KeepsFirstVoters,
 }
 
 /// One node behaves unlike the others for some time, in milliseconds.
@@ -40,6 +44,10 @@ pub struct Plan {
     pub seed: u64,
     pub nodes: usize,
     pub mode: ConsensusMode,
+    /// The first so many nodes vote at first.
+    pub first_voters: usize,
+    /// How that changes: what one block carries, block by block, with some that carry none between them.
+    pub changes: Vec<Vec<Change>>,
     /// The first so many nodes lie.
     pub liars: usize,
     pub shell: Shell,
@@ -72,6 +80,8 @@ impl Plan {
             seed,
             nodes,
             mode,
+            first_voters: nodes,
+            changes: Vec::new(),
             liars: 0,
             shell: Shell::Correct,
             faults_until: 0,

@@ -1,18 +1,20 @@
 //! The rules of the shell around a core: what it does with each output, and how blocks and messages get to
 //! the core.
 
+use std::sync::Arc;
+
 use minidlt_protocol::{
     codec,
     consensus::{Core, Fault, Input, Output, Settings, Timeouts, Verified, Wire},
-    types::{Hash, Identity, Round},
-    vote::{Certificate, ConsensusMode},
+    types::{Hash, Height, Identity, Round},
+    vote::{Certificate, ConsensusMode, Voters},
 };
 
 use super::{
     checker::Violation,
     node::{Journal, KeyHolder},
     plan::{Shell, SpellKind},
-    world::{Block, Event, NETWORK, World, identity, key},
+    world::{Block, Event, NETWORK, World, identity, key, key_of},
 };
 
 /// How often a core is compared with one made from its log.
@@ -33,14 +35,25 @@ impl World {
             most: ms(5_000),
         };
         let height = self.nodes[node].disk.height();
-        Settings { me: identity(node), voters: self.voters.clone(), height, timeouts }
+        Settings { me: identity(node), voters: (**self.voters(node)).clone(), height, timeouts }
     }
 
-    /// Begins the height, if this node takes part in it.
+    /// Those of the height that a node is at.
+    pub(super) fn voters(&self, node: usize) -> &Arc<Voters> {
+        self.nodes[node].disk.electorates.at(self.of(node)).expect("a chain tells who votes next")
+    }
+
+    /// The height whose voters a node takes for those of the height it is at.
+    fn of(&self, node: usize) -> Height {
+        if self.plan.shell == Shell::KeepsFirstVoters { Height::new(1) } else { self.nodes[node].disk.height() }
+    }
+
+    /// Begins the height, if this node takes part in it, with the key it votes with there.
     pub(super) fn begin(&mut self, node: usize) {
-        if !self.nodes[node].votes() {
-            return;
-        }
+        let disk = &self.nodes[node].disk;
+        let changed = disk.electorates.members(self.of(node)).and_then(|members| members.get(&node).copied());
+        let Some(changed) = changed.filter(|_| self.nodes[node].votes()) else { return };
+        self.nodes[node].signer.key = key_of(node, changed);
         let settings = self.settings(node);
         let this = &mut self.nodes[node];
         let (core, outputs) = Core::start(settings, this.disk.log.clone(), &mut this.signer).unwrap();
@@ -143,7 +156,7 @@ impl World {
             }
         }
         self.checker.sent(node, &message);
-        let Some(message) = self.verified(&message) else {
+        let Some(message) = self.verified(node, &message) else {
             return self.checker.violations.push(Violation::Unsigned { node });
         };
         for to in (0..self.plan.nodes).filter(|to| *to != node) {
@@ -151,14 +164,14 @@ impl World {
         }
     }
 
-    /// As its receivers find it. Each message is checked once, however often and to whomever it is sent:
-    /// the simulation would otherwise do nothing else.
-    pub(super) fn verified(&mut self, message: &Wire) -> Option<Verified> {
+    /// As those find it who know as much of the voters as this node. Each message is checked once, however
+    /// often and to whomever it is sent: the simulation would otherwise do nothing else.
+    pub(super) fn verified(&mut self, node: usize, message: &Wire) -> Option<Verified> {
         let bytes = codec::encode(message);
         if self.checked.len() > CHECKED_MESSAGES {
             self.checked.clear();
         }
-        let voters = &self.voters;
+        let voters = self.nodes[node].disk.electorates.at(message.height())?;
         let check = |bytes: &[u8]| {
             let message: Wire = codec::decode_canonical(bytes, 1 << 20).expect("what is sent can be read");
             message.verify(&NETWORK, voters).ok()
@@ -166,14 +179,18 @@ impl World {
         self.checked.entry(bytes).or_insert_with_key(|bytes| check(bytes)).clone()
     }
 
-    /// As above, for certificates.
-    pub(super) fn certifies(&mut self, certificate: &Certificate) -> bool {
+    /// As above, for certificates. Further ahead than a node knows the voters it takes the last it knows for
+    /// those of that height: enough to ask for the blocks before it, each of which is checked in its turn.
+    pub(super) fn certifies(&mut self, node: usize, certificate: &Certificate) -> bool {
         let bytes = codec::encode(certificate);
         if self.certified.len() > CHECKED_MESSAGES {
             self.certified.clear();
         }
-        let voters = &self.voters;
-        *self.certified.entry(bytes).or_insert_with(|| certificate.verify(&NETWORK, voters).is_ok())
+        let known = &self.nodes[node].disk.electorates;
+        let height = certificate.height.min(known.last());
+        let (Some(members), Some(voters)) = (known.members(height), known.at(height)) else { return false };
+        let holds = || certificate.verify(&NETWORK, voters).is_ok();
+        *self.certified.entry((bytes, members.clone())).or_insert_with(holds)
     }
 
     fn send_body(&mut self, node: usize, block: Hash) {
@@ -200,7 +217,8 @@ impl World {
     pub(super) fn commit(&mut self, node: usize, block: Block, certificate: Certificate) {
         let previous = self.nodes[node].disk.head();
         if !self.nodes[node].liar {
-            self.checker.committed(node, previous, &block, &certificate);
+            let voters = self.voters(node).clone();
+            self.checker.committed(node, previous, &block, &certificate, &voters);
         }
         self.nodes[node].commit(block, certificate);
         self.alarms.retain(|(of, _), _| *of != node);
@@ -222,6 +240,11 @@ impl World {
         let this = &mut self.nodes[to];
         let (current, height) = (this.disk.height(), message.get().height());
         if !this.up {
+            return;
+        }
+        if this.disk.electorates.at(height).is_none() {
+            // Nobody can tell yet whether it is a voter's.
+            self.report.unknown_voters += 1;
             return;
         }
         let soon = height == current && this.core.is_none() || height == current.next();
@@ -265,7 +288,8 @@ impl World {
         let objects = self.spelled(node, SpellKind::Objects);
         if let Some(body) = this.bodies.get(&block) {
             let fits = body.height == this.disk.height() && body.previous == this.disk.head();
-            let valid = fits && body.good && !objects;
+            let due = self.plan.changes.get(this.disk.electorates.changed());
+            let valid = fits && body.good && !objects && (body.changes.is_empty() || due == Some(&body.changes));
             self.step(node, Input::Body { block, valid });
         }
     }
@@ -280,7 +304,9 @@ impl World {
         }
         let this = &mut self.nodes[node];
         let (height, previous) = (this.disk.height(), this.disk.head());
-        let block = Block { height, proposer: node, previous, nonce: self.nonce, good: true };
+        let due = self.plan.changes.get(this.disk.electorates.changed());
+        let changes = due.filter(|_| self.rng.chance(500)).cloned().unwrap_or_default();
+        let block = Block { height, proposer: node, previous, nonce: self.nonce, good: true, changes };
         let hash = block.hash();
         this.store_body(block);
         self.step(node, Input::Built { round, block: hash });

@@ -6,8 +6,8 @@ use std::time::Duration;
 use minidlt_protocol::{
     consensus,
     sync::{Input, Output, Place, Settings, Synchroniser, TICK_EVERY, VoteRecord},
-    types::{Height, Identity},
-    vote::Certificate,
+    types::{Hash, Height, Identity},
+    vote::{Certificate, Voters},
 };
 
 use super::{
@@ -24,11 +24,13 @@ type Certified = (Block, Certificate);
 #[derive(Clone)]
 pub enum Said {
     Alive(Place),
+    /// `known`: the last height whose voters the asker knows.
     Synchronise {
         at: Option<Height>,
+        known: Height,
     },
-    /// None of genesis.
-    Standing(Option<Certified>),
+    /// None of genesis; whether this is where it stands.
+    Standing(Option<Certified>, bool),
     GetBlocks {
         from: Height,
         count: usize,
@@ -42,21 +44,38 @@ pub enum Said {
 /// Bytes that a block counts for, so that answers have some.
 const BLOCK_BYTES: usize = 64 << 10;
 
+/// How far a node can show its chain to one who knows the voters up to a height: as long as those are
+/// the voters.
+fn provable(disk: &Disk, known: Height) -> Height {
+    let head = disk.place().height;
+    let theirs = disk.electorates.at(known);
+    let same = |at: &u64| disk.electorates.at(Height::new(*at)) == theirs;
+    (known.get()..=head.get()).rev().find(same).map_or(head, Height::new)
+}
+
 impl World {
     /// A process starts: it knows its disk, and nobody.
     pub(super) fn boot(&mut self, node: usize) {
-        let this = &mut self.nodes[node];
+        let this = &self.nodes[node];
         let settings = Settings {
             me: identity(node),
-            voters: self.voters.clone(),
+            voters: (**self.voters(node)).clone(),
+            coming: self.coming(node),
             policy: self.plan.policy,
             record: this.disk.record,
             head: this.disk.place(),
         };
+        let this = &mut self.nodes[node];
         this.sync = Some(Synchroniser::new(settings));
         let boot = this.boot;
         self.after(0, Event::Tick { node, boot });
         self.sessions_change(node);
+    }
+
+    /// Those of the last height of which its chain tells who votes.
+    fn coming(&self, node: usize) -> Voters {
+        let known = &self.nodes[node].disk.electorates;
+        known.at(known.last()).map(|voters| (**voters).clone()).expect("genesis tells two heights")
     }
 
     /// Whether two nodes can hear each other has changed, and each notices after a while.
@@ -86,6 +105,8 @@ impl World {
     /// A block is on this node's disk.
     pub(super) fn committed(&mut self, node: usize) {
         let place = self.nodes[node].disk.place();
+        let (next, coming) = ((**self.voters(node)).clone(), self.coming(node));
+        self.synchronise(node, Input::Voters { next, coming });
         self.synchronise(node, Input::Committed(place));
     }
 
@@ -108,7 +129,10 @@ impl World {
                 let place = self.nodes[node].disk.place();
                 (0..self.plan.nodes).filter(|to| *to != node).for_each(|to| self.say(node, to, Said::Alive(place)));
             }
-            Output::Synchronise { peer, at } => self.say_to(node, &peer, Said::Synchronise { at }),
+            Output::Synchronise { peer, at } => {
+                let known = self.nodes[node].disk.electorates.last();
+                self.say_to(node, &peer, Said::Synchronise { at, known });
+            }
             Output::GetBlocks { peer, from, bytes } => {
                 self.say_to(node, &peer, Said::GetBlocks { from, count: bytes / BLOCK_BYTES });
             }
@@ -158,21 +182,22 @@ impl World {
         }
         match said {
             Said::Alive(place) => self.synchronise(to, Input::Claim { peer, place }),
-            Said::Synchronise { at } => {
+            Said::Synchronise { at, known } => {
                 let disk = &self.nodes[to].disk;
-                let height = at.unwrap_or(disk.place().height);
+                let height = at.unwrap_or_else(|| provable(disk, known));
                 let shown = height.previous().and_then(|at| disk.chain.get(at.get() as usize)).cloned();
-                self.say(to, from, Said::Standing(shown));
+                let whole = height == disk.place().height;
+                self.say(to, from, Said::Standing(shown, whole));
             }
-            Said::Standing(None) => {
-                let place = Disk::new(VoteRecord::Lost).place();
-                self.synchronise(to, Input::Standing { peer, place });
+            Said::Standing(None, whole) => {
+                let place = Place { height: Height::GENESIS, block: Hash::ZERO };
+                self.synchronise(to, Input::Standing { peer, place, whole });
             }
-            Said::Standing(Some((block, certificate))) => {
+            Said::Standing(Some((block, certificate)), whole) => {
                 let place = Place { height: block.height, block: block.hash() };
                 let named = (certificate.height, certificate.block) == (place.height, place.block);
-                if named && self.certifies(&certificate) {
-                    self.synchronise(to, Input::Standing { peer, place });
+                if named && self.certifies(to, &certificate) {
+                    self.synchronise(to, Input::Standing { peer, place, whole });
                 }
             }
             Said::GetBlocks { from: height, count } => {
@@ -215,7 +240,7 @@ impl World {
                 continue;
             }
             let named = (certificate.height, certificate.block) == (block.height, block.hash());
-            let certified = named && self.certifies(&certificate);
+            let certified = named && self.certifies(node, &certificate);
             if certified && block.height == place.height.next() && block.previous == place.block {
                 self.nodes[node].fetched.pop_front();
                 self.report.caught_up += 1;
@@ -231,21 +256,27 @@ impl World {
 
     /// What a liar says in place of this.
     fn twist(&mut self, node: usize, said: Said) -> Option<Said> {
-        let junk =
-            Block { height: Height::new(9), proposer: node, previous: NETWORK, nonce: self.rng.next(), good: false };
+        let junk = Block {
+            height: Height::new(9),
+            proposer: node,
+            previous: NETWORK,
+            nonce: self.rng.next(),
+            good: false,
+            changes: Vec::new(),
+        };
         let far = Place { height: Height::new(self.rng.below(1_000)), block: junk.hash() };
         match (said, self.rng.below(4)) {
             (said, 0) => Some(said),
             (_, 1) => None,
             (Said::Alive(_), _) => Some(Said::Alive(far)),
-            (Said::Standing(Some((mut block, certificate))), 2) => {
+            (Said::Standing(Some((mut block, certificate)), whole), 2) => {
                 block.nonce ^= 1;
-                Some(Said::Standing(Some((block, certificate))))
+                Some(Said::Standing(Some((block, certificate)), whole))
             }
-            (Said::Standing(_), _) => {
+            (Said::Standing(..), _) => {
                 let chain = &self.nodes[node].disk.chain;
                 let old = (!chain.is_empty()).then(|| self.rng.pick(chain).clone());
-                Some(Said::Standing(old))
+                Some(Said::Standing(old, true))
             }
             (Said::Blocks { from, mut blocks }, 2) => {
                 if let Some((block, _)) = blocks.last_mut() {
@@ -282,7 +313,7 @@ impl World {
         }
         let trusts = self.plan.shell == Shell::TrustsEmptyDisk;
         let record = if trusts { VoteRecord::Kept(Height::new(1)) } else { VoteRecord::Lost };
-        self.nodes[node].disk = Disk::new(record);
+        self.nodes[node].disk = self.nodes[node].disk.emptied(record);
         self.nodes[node].bodies.clear();
     }
 

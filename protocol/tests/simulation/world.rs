@@ -7,7 +7,6 @@ use minidlt_protocol::{
     consensus::{Input, Timer, Verified},
     crypto::{Domain, SecretKey, digest},
     types::{Hash, Height, Identity, Round},
-    vote::{Voter, Voters},
 };
 
 use super::{
@@ -16,14 +15,23 @@ use super::{
     plan::Plan,
     rng::Rng,
     sync::Said,
+    voters::{Change, Electorates, Members},
 };
 
 pub const NETWORK: Hash = Hash::from_bytes([7; 32]);
 /// Milliseconds after the faults within which the promised heights must follow.
 const PATIENCE: u64 = 120_000;
 
+/// A node's first key.
 pub fn key(node: usize) -> SecretKey {
-    SecretKey::from_bytes(&[node as u8 + 1; 32]).unwrap()
+    key_of(node, 0)
+}
+
+/// A node's key after it has changed it so often.
+pub fn key_of(node: usize, changed: u32) -> SecretKey {
+    let mut bytes = [node as u8 + 1; 32];
+    bytes[31] = changed as u8 + 1;
+    SecretKey::from_bytes(&bytes).unwrap()
 }
 
 pub fn identity(node: usize) -> Identity {
@@ -37,11 +45,12 @@ pub struct Block {
     pub previous: Hash,
     pub nonce: u64,
     pub good: bool,
+    pub changes: Vec<Change>,
 }
 
 impl Block {
     pub fn hash(&self) -> Hash {
-        let said = (self.height, self.proposer as u64, self.previous, self.nonce, self.good);
+        let said = (self.height, self.proposer as u64, self.previous, self.nonce, self.good, &self.changes);
         digest(Domain::Block, &NETWORK, &[&codec::encode(&said)])
     }
 }
@@ -123,6 +132,10 @@ pub struct Report {
     /// Milliseconds from the end of all faults to the first commit after it.
     pub healed_in: u64,
     pub replays: u64,
+    /// Messages of heights whose voters their receiver did not know yet.
+    pub unknown_voters: u64,
+    /// Blocks that changed the voters.
+    pub changed: usize,
     pub ended_at: u64,
     /// A digest of all that happened, in order.
     pub trace: u64,
@@ -135,10 +148,9 @@ pub struct World {
     pub(super) next: u64,
     queue: BTreeMap<(u64, u64), Event>,
     pub(super) nodes: Vec<Node>,
-    pub(super) voters: Voters,
     /// What was found of messages and certificates.
     pub(super) checked: BTreeMap<Vec<u8>, Option<Verified>>,
-    pub(super) certified: BTreeMap<Vec<u8>, bool>,
+    pub(super) certified: BTreeMap<(Vec<u8>, Members), bool>,
     pub(super) checker: Checker,
     pub(super) report: Report,
     /// The alarms that are set, for a timer set again replaces the earlier one.
@@ -160,17 +172,16 @@ pub fn run(plan: Plan) -> Report {
 
 impl World {
     fn new(plan: Plan) -> Self {
-        let all = (0..plan.nodes).map(|i| Voter { identity: identity(i), key: key(i).public_key() }).collect();
-        let voters = Voters::new(plan.mode, all);
-        let nodes = (0..plan.nodes).map(|i| Node::new(key(i), i < plan.liars)).collect();
+        let first: Members = (0..plan.first_voters).map(|node| (node, 0)).collect();
+        let electorates = Electorates::new(plan.mode, first.clone());
+        let nodes = (0..plan.nodes).map(|i| Node::new(key(i), i < plan.liars, electorates.clone())).collect();
         Self {
             rng: Rng::new(plan.seed),
             now: 0,
             next: 0,
             queue: BTreeMap::new(),
             nodes,
-            checker: Checker::new(NETWORK, voters.clone()),
-            voters,
+            checker: Checker::new(NETWORK, plan.mode, first),
             checked: BTreeMap::new(),
             certified: BTreeMap::new(),
             report: Report::default(),
@@ -232,6 +243,7 @@ impl World {
     fn finish(mut self) -> Report {
         self.report.heights = self.checker.heights();
         self.report.abstentions = self.nodes.iter().map(|node| node.signer.refused).sum();
+        self.report.changed = self.nodes.iter().map(|node| node.disk.electorates.changed()).max().unwrap_or(0);
         self.report.ended_at = self.now;
         self.report.violations = self.checker.violations;
         self.report

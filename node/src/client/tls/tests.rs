@@ -11,7 +11,7 @@ use minidlt_config::{
     generate_key,
     user::{self, USER_FILE, UserFile},
 };
-use minidlt_protocol::registry::Organisation;
+use minidlt_protocol::registry::{Organisation, Role, User};
 use tempfile::TempDir;
 
 use super::*;
@@ -38,6 +38,14 @@ impl World {
         genesis.organisations = vec![organisation(&one), organisation(&two)];
         genesis.nodes[1].organisation = two.organisation().clone();
         genesis.users[0].public_key = key.public_key;
+        // An organisation without an admin is refused.
+        let admin = User::new(
+            "admin@Org02".parse().unwrap(),
+            generate_key().unwrap().public_key,
+            [Role::Admin].into(),
+            Default::default(),
+        );
+        genesis.users.push(admin);
         let trader = genesis.users[0].identity();
         let certificate = one.issue(&trader, &Use::User).unwrap();
         let file = UserFile::new(trader, vec!["https://localhost:3401".into()]);

@@ -47,7 +47,7 @@ pub enum ClientError {
     NoEntry { url: String, key: EntryKey },
     /// A transaction's file that reads well, and is not to be used.
     #[error("{}: {reason}", path.display())]
-    Draft { path: PathBuf, reason: DraftError },
+    Draft { path: PathBuf, reason: Box<DraftError> },
     #[error("{url} belongs to network {theirs}, the user's directory to {ours}; give another --node or --as")]
     OtherNetwork { url: String, theirs: String, ours: String },
     #[error("none of {tried} nodes answers; the last: {last}")]

@@ -29,7 +29,7 @@ impl Endorse {
         let user = user::load(&self.user)?;
         user.warnings.iter().for_each(say::warn);
         let mut draft = Draft::read(&self.file, &user.network)?;
-        let bad = |reason| ClientError::Draft { path: self.file.clone(), reason };
+        let bad = |reason| ClientError::Draft { path: self.file.clone(), reason: Box::new(reason) };
         draft.endorse(&user).map_err(bad)?;
         let mut out = io::stdout().lock();
         writeln!(out, "{:#}", draft.operation())?;

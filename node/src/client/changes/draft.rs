@@ -88,7 +88,7 @@ impl Draft {
             return Err(ClientError::Content { path: path.into(), what });
         }
         let signed = file.signed().map_err(|what| ClientError::Content { path: path.into(), what })?;
-        let bad = |reason: DraftError| ClientError::Draft { path: path.into(), reason };
+        let bad = |reason: DraftError| ClientError::Draft { path: path.into(), reason: Box::new(reason) };
         let draft = Self::of((&signed).into(), network).map_err(|refusal| bad(refusal.into()))?;
         draft.check_clear(&file).map_err(bad)?;
         Ok(draft)

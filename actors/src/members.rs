@@ -5,7 +5,7 @@ use std::sync::Arc;
 use minidlt_protocol::{
     block::Head,
     registry::{IN_FORCE_AFTER, Registry},
-    types::Height,
+    types::{Height, Identity},
     vote::Voters,
 };
 use tokio::sync::watch;
@@ -44,9 +44,17 @@ impl Members {
         (height.get() <= known).then(|| self.registries.borrow().voters_at(height).clone())
     }
 
-    /// Waits for the next registry; `None` where there will be none.
-    pub async fn changed(&mut self) -> Option<Arc<Registry>> {
-        self.registries.changed().await.ok()?;
-        Some(self.registries.borrow_and_update().clone())
+    /// Whether connections are kept with this node.
+    pub fn hears(&self, node: &Identity) -> bool {
+        let height = self.heads.borrow().height.next();
+        self.registries.borrow().heard_node(node, height).is_some()
+    }
+
+    /// Waits for the next registry, or also for the next head; `None` where there will be none.
+    pub async fn changed(&mut self, or_head: bool) -> Option<()> {
+        tokio::select! {
+            changed = self.registries.changed() => changed.ok(),
+            changed = self.heads.changed(), if or_head => changed.ok(),
+        }
     }
 }

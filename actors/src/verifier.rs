@@ -49,8 +49,9 @@ impl Verifier {
     }
 
     fn open(&self, Open { frame, connected }: &Open, now: Timestamp) -> Result<Opened, MessageError> {
-        let (network, registry) = (&self.network, self.members.registry());
-        let (_, content) = Message::open(frame, network, &registry, &self.me, connected, now)?;
+        let (network, height) = (&self.network, self.members.head().height.next());
+        let registry = self.members.registry();
+        let (_, content) = Message::open(frame, network, (&registry, height), &self.me, connected, now)?;
         Ok(match content {
             Content::Pool(pool) => Opened::Pool(pool),
             Content::Consensus(consensus) => {

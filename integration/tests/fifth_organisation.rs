@@ -54,8 +54,9 @@ fn agree(cluster: &Cluster, words: &[&str], author: &str, endorsers: &[&str]) ->
 }
 
 fn block_of(said: &str) -> u64 {
-    let (_, height) = said.trim_end().rsplit_once(" in block ").unwrap_or_else(|| panic!("no block: {said}"));
-    height.parse().expect("a height")
+    let (_, rest) = said.rsplit_once(" in block ").unwrap_or_else(|| panic!("no block: {said}"));
+    let digits = rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+    digits.parse().unwrap_or_else(|error| panic!("{error}: {said}"))
 }
 
 /// How many signatures decide the block of this height, as a receipt of one of its transactions shows.

@@ -216,11 +216,12 @@ impl Message {
     }
 
     /// Checks, in this order, size, time, sender's standing and signature, and only then reads the
-    /// content. `connected` is the node at the other end of the connection it came by.
+    /// content. `connected` is the node at the other end of the connection it came by, `height` the one that
+    /// comes.
     pub fn open(
         bytes: &[u8],
         network: &Hash,
-        registry: &Registry,
+        (registry, height): (&Registry, Height),
         me: &Identity,
         connected: &Identity,
         now: Timestamp,
@@ -242,7 +243,7 @@ impl Message {
             Recipient::One(other) if other != me => return Err(MessageError::OtherRecipient(other.clone())),
             _ => {}
         }
-        let sender = registry.active_node(&message.sender);
+        let sender = registry.heard_node(&message.sender, height);
         let sender = sender.ok_or_else(|| MessageError::UnknownSender(message.sender.clone()))?;
         let digest = stamp_digest(network, &message.sender, &message.recipient, *size, *timestamp, content);
         // A key that was replaced holds for a while: nodes that are behind know no other.

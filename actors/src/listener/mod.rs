@@ -27,7 +27,7 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Mess
 use minidlt_protocol::{
     block::Head,
     message::Recipient,
-    registry::{Node, Registry},
+    registry::Node,
     types::{Hash, Identity},
 };
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::sleep};
@@ -87,6 +87,8 @@ pub struct Listener {
     /// Changes not yet told, a peer at most once: the last word counts.
     untold: VecDeque<PeerChanged>,
     telling: bool,
+    /// Somebody is heard only for as long as it votes.
+    outgoing: bool,
     refusals: Refusals,
 }
 
@@ -102,6 +104,7 @@ impl Listener {
             sessions_started: 0,
             untold: VecDeque::new(),
             telling: false,
+            outgoing: false,
         }
     }
 
@@ -146,40 +149,47 @@ impl Listener {
         let accepting = actix_rt::spawn(accept);
         let looking_up = actix_rt::spawn(addresses::look_up(vec![], learnt.clone()));
         self.phase = Phase::Running { handshaker, learnt, accepting, looking_up };
-        self.follow(&registry, ctx);
+        self.follow(ctx);
         self.await_changes(ctx);
     }
 
-    /// Follows every further change of who is enrolled.
+    /// Follows every further change of who is enrolled, and of who votes while somebody is heard for that alone.
     fn await_changes(&mut self, ctx: &mut Context<Self>) {
-        let mut members = self.settings.members.clone();
-        let changed = async move { members.changed().await.map(|registry| (registry, members)) };
+        let (mut members, outgoing) = (self.settings.members.clone(), self.outgoing);
+        let changed = async move { members.changed(outgoing).await.map(|()| members) };
         let followed = changed.into_actor(self).map(|changed, listener, ctx| {
             // None at the node's end.
-            let Some((registry, members)) = changed else { return };
+            let Some(members) = changed else { return };
             listener.settings.members = members;
-            listener.follow(&registry, ctx);
+            listener.follow(ctx);
             listener.await_changes(ctx);
         });
         ctx.spawn(followed);
     }
 
-    /// Believes the CAs, and keeps up connections with just the nodes, that are in good standing now. A node
-    /// that is none itself keeps none.
-    fn follow(&mut self, registry: &Registry, ctx: &mut Context<Self>) {
+    /// Believes the CAs, and keeps up connections with just the nodes, that count now. A node that does not
+    /// count itself keeps none.
+    fn follow(&mut self, ctx: &mut Context<Self>) {
         let Phase::Running { learnt, looking_up, .. } = &mut self.phase else { return };
-        let organisations = registry.organisations.values().filter(|one| one.standing.is_active());
-        if let Err(error) = self.settings.tls.set_authority(organisations) {
-            log::error!("the organisations' CAs are not all believed yet: {error}");
-        }
-        let me = &self.settings.me;
+        let Settings { me, members, tls, .. } = &self.settings;
+        let (registry, height) = (members.registry(), members.head().height.next());
+        let heard = |node: &Identity| registry.heard_node(node, height).is_some();
         // One that is not enrolled yet, as far as its own chain goes, may be so on the others'.
-        let enrolled = registry.nodes.get(me).is_none_or(|node| node.standing.is_active());
-        if !enrolled {
+        let counts = heard(me) || !registry.nodes.contains_key(me);
+        if !counts {
             log::error!("{me} is not a node in good standing any more: it has no connections, and follows nothing");
         }
-        let is_peer = |peer: &Identity| enrolled && peer != me && registry.active_node(peer).is_some();
-        let nodes: BTreeMap<&Identity, &Node> = registry.nodes.iter().filter(|(peer, _)| is_peer(peer)).collect();
+        let nodes: BTreeMap<&Identity, &Node> =
+            registry.nodes.iter().filter(|(peer, _)| counts && *peer != me && heard(peer)).collect();
+        let organisations = registry
+            .organisations
+            .values()
+            .filter(|one| one.standing.is_active() || nodes.values().any(|node| node.organisation == one.name));
+        if let Err(error) = tls.set_authority(organisations) {
+            log::error!("the organisations' CAs are not all believed yet: {error}");
+        }
+        self.outgoing =
+            heard(me) && registry.active_node(me).is_none() || nodes.values().any(|node| !node.standing.is_active());
         let names = addresses::follow(learnt, nodes.iter().map(|(peer, node)| (*peer, node.address.as_str())));
         looking_up.abort();
         *looking_up = actix_rt::spawn(addresses::look_up(names, learnt.clone()));

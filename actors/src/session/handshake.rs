@@ -163,9 +163,9 @@ impl Handshaker {
 
     fn identify(&self, tls: &Current, ssl: &SslRef) -> Result<Identity, TlsRefusal> {
         let identity = tls.authority.identify(ssl)?;
-        match self.members.registry().active_node(&identity) {
-            Some(_) => Ok(identity),
-            None => Err(TlsRefusal::NotANode(identity)),
+        match self.members.hears(&identity) {
+            true => Ok(identity),
+            false => Err(TlsRefusal::NotANode(identity)),
         }
     }
 

@@ -45,7 +45,16 @@ pub fn run(bytes: &[u8]) {
 
 fn open(frame: &[u8]) -> Result<Content, MessageError> {
     let (network, me, sender) = (&*NETWORK, node(ME), node(SENDER));
-    let opened = bounded(frame.len(), || Message::open(frame, &network.id, &network.registry, &me, &sender, NOW));
+    let opened = bounded(frame.len(), || {
+        Message::open(
+            frame,
+            &network.id,
+            (&network.registry, minidlt_protocol::types::Height::new(1)),
+            &me,
+            &sender,
+            NOW,
+        )
+    });
     let (message, content) = opened?;
     assert_eq!(message.sender, sender);
     let again = sign(message.recipient.clone(), message.payload.timestamp.millis(), &message.payload.content);

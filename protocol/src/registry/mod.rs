@@ -74,6 +74,13 @@ impl Registry {
         self.nodes.get(identity).filter(|node| node.standing.is_active())
     }
 
+    /// A node that others listen to while this height comes: one in good standing, or one that lost it and
+    /// still votes there. Without its vote, that height might never be decided.
+    pub fn heard_node(&self, identity: &Identity, height: Height) -> Option<&Node> {
+        let votes = || self.voters_at(height).get(identity).is_some();
+        self.nodes.get(identity).filter(|node| node.standing.is_active() || votes())
+    }
+
     /// The public key of a node or user in good standing.
     pub fn key_of(&self, identity: &Identity) -> Option<PublicKey> {
         let user = || self.active_user(identity).map(|user| user.public_key);

@@ -37,7 +37,8 @@ fn open(bytes: &[u8]) -> Result<Content, MessageError> {
 }
 
 fn open_at(bytes: &[u8], connected: &Identity, now: Timestamp) -> Result<Content, MessageError> {
-    Message::open(bytes, &NETWORK.id, &NETWORK.registry, &node(1), connected, now).map(|(_, content)| content)
+    Message::open(bytes, &NETWORK.id, (&NETWORK.registry, Height::new(1)), &node(1), connected, now)
+        .map(|(_, content)| content)
 }
 
 fn changed(change: impl FnOnce(&mut Message)) -> Vec<u8> {

@@ -129,7 +129,7 @@ fn who_may_change_a_user() {
     let other = ChangeRefused::OtherOrganisation { author: identity("admin@Org02"), organisation: name("Org01") };
     assert_eq!(refused(&new(&[Role::Submitter]), &[identity("admin@Org02")]), other);
     let nobody = identity("nobody@Org01");
-    assert_eq!(refused(&new(&[Role::Submitter]), &[nobody.clone()]), ChangeRefused::Author(nobody));
+    assert_eq!(refused(&new(&[Role::Submitter]), std::slice::from_ref(&nobody)), ChangeRefused::Author(nobody.clone()));
     let endorsed = [identity(TRADER.0), identity(ADMIN.0)];
     assert_eq!(refused(&new(&[Role::Submitter]), &endorsed), role(TRADER.0, users), "an endorser is no author");
 
@@ -566,7 +566,7 @@ fn changes_of_voters_out_of_order_prove_nothing() {
     );
     let proven = NETWORK.ledger().prove(&EntryKey::Voters(Height::new(2)).to_string());
     let absent = VoterChange { header, proven };
-    assert!(lineage::follow(genesis, &[absent.clone()], Height::new(9)).is_err(), "there is no such entry");
+    assert!(lineage::follow(genesis, std::slice::from_ref(&absent), Height::new(9)).is_err(), "there is no such entry");
     assert!(lineage::follow(genesis, &[absent], Height::new(1)).is_err(), "it is not needed");
 }
 

@@ -132,6 +132,7 @@ pub async fn start(settings: Settings, vote_from: Option<Height>) -> Result<Runn
     };
     let listener = Listener::new(listener_settings, peers_socket);
     let listener = Listener::start_in_arbiter(&network_arbiter.handle(), |_| listener);
+    let public_key = key.public_key();
     let journal_error = |error| StartError::Journal(data_dir.clone(), error);
     let mut signer =
         Signer::open(me.clone(), network, key, &data_dir, listener.clone().recipient()).map_err(journal_error)?;
@@ -196,7 +197,7 @@ pub async fn start(settings: Settings, vote_from: Option<Height>) -> Result<Runn
     let shared = metrics.clone();
     // The core is not `Send`, so the actor that holds it is made where it runs.
     let consensus = Consensus::start_in_arbiter(&consensus_arbiter.handle(), move |_| {
-        Consensus::new(voter, timeouts, consensus_links, signer_links, log, shared)
+        Consensus::new((voter, public_key), timeouts, consensus_links, signer_links, log, shared)
     });
     mempool.send(Wake(consensus.clone().recipient())).await?;
 

@@ -182,7 +182,9 @@ impl Node {
             proposal: self.signer.clone().recipient(),
             publish: self.signer.clone().recipient(),
         };
-        Consensus::new(identity(self.me), Timeouts::default(), links, signer, Default::default(), metrics).start()
+        let key = node_key(self.me).public_key();
+        Consensus::new((identity(self.me), key), Timeouts::default(), links, signer, Default::default(), metrics)
+            .start()
     }
 
     fn heard(&self, vote: SignedVote) -> FromPeer<CheckedConsensus> {

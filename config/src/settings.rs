@@ -195,8 +195,9 @@ impl Check {
         })
     }
 
-    /// A node of the genesis must have its key from there. One that is not may have been enrolled
-    /// since: the ledger will tell, and a mistyped name is caught by the certificate's subject.
+    /// No node has another's key. One of the genesis had its own from there; it may have been replaced on the
+    /// ledger since, or, where it is not in the genesis, the node enrolled: the ledger will tell. A mistyped
+    /// name is caught by the certificate's subject.
     fn check_key(
         &self,
         path: &Path,
@@ -205,21 +206,22 @@ impl Check {
         genesis: &Genesis,
     ) -> Result<Option<String>, ConfigError> {
         let (path, identity) = (path.to_owned(), identity.clone());
-        if let Some(node) = genesis.nodes.iter().find(|node| node.identity() == identity) {
-            let expected = node.public_key;
-            if found == expected {
-                return Ok(None);
-            }
-            return Err(self.wrong(
-                "key",
-                Problem::WrongKey { path, identity, found: Box::new(found), expected: Box::new(expected) },
-            ));
-        }
-        if let Some(owner) = genesis.nodes.iter().find(|node| node.public_key == found) {
-            let owner = owner.identity();
+        let others = genesis.nodes.iter().filter(|node| node.identity() != identity);
+        if let Some(owner) = others.map(|node| (node.public_key, node.identity())).find(|(key, _)| *key == found) {
+            let (_, owner) = owner;
             return Err(self.wrong("key", Problem::ForeignKey { path, identity, owner }));
         }
-        Ok(Some(format!("{identity} is not in the genesis; peers accept it once a transaction has enrolled it")))
+        Ok(match genesis.nodes.iter().find(|node| node.identity() == identity) {
+            Some(node) if node.public_key == found => None,
+            Some(node) => {
+                let expected = Box::new(node.public_key);
+                let problem = Problem::WrongKey { path, identity, found: Box::new(found), expected };
+                Some(format!("{problem}; unless it was replaced on the ledger since, what it signs is refused"))
+            }
+            None => {
+                Some(format!("{identity} is not in the genesis; peers accept it once a transaction has enrolled it"))
+            }
+        })
     }
 
     /// The directory itself is made at the first start, what it lies in must be there.

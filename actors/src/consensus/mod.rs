@@ -37,6 +37,7 @@ use log::{debug, info, warn};
 use minidlt_protocol::{
     block::{self, CertifiedBlock, CompactBlock, DecidedBlock, Head, SharedTransaction},
     consensus::{Core, Input, Output, Settings, Timeouts, Timer, Wire},
+    crypto::PublicKey,
     message::{CheckedConsensus, ConsensusContent, Content, Recipient as To},
     registry::Registry,
     types::{Hash, Height, Identity, Round},
@@ -85,6 +86,8 @@ type FetchedReply = oneshot::Sender<Result<(), NotTaken>>;
 /// The actor.
 pub struct Consensus {
     me: Identity,
+    /// This node's key: where the ledger has another for it, it cannot vote.
+    key: PublicKey,
     /// As of the head.
     registry: Arc<Registry>,
     /// Of the height that comes.
@@ -130,7 +133,7 @@ pub struct Follow(pub Recipient<Behind>);
 
 impl Consensus {
     pub fn new(
-        me: Identity,
+        (me, key): (Identity, PublicKey),
         timeouts: Timeouts,
         links: Links,
         signer: SignerLinks,
@@ -140,6 +143,7 @@ impl Consensus {
         let (head, registry) = (links.reader.head(), links.reader.registry());
         Self {
             me,
+            key,
             voters: registry.voters_at(head.height.next()).clone(),
             registry,
             timeouts,
@@ -181,9 +185,14 @@ impl Consensus {
         }
     }
 
+    /// It votes in the height that comes, with the key that it has.
+    fn is_voter(&self) -> bool {
+        self.voters.get(&self.me).is_some_and(|voter| voter.key == self.key)
+    }
+
     /// Starts the height, if it is not under way. Nodes that do not vote follow by Sync alone.
     fn start(&mut self, ctx: &mut Context<Self>) {
-        if self.core.is_some() || self.committing || self.voters.get(&self.me).is_none() {
+        if self.core.is_some() || self.committing || !self.is_voter() {
             return;
         }
         if self.takes_part.is_none_or(|from| self.height() < from) {
@@ -480,7 +489,7 @@ impl Consensus {
 
     /// Votes in the height that comes.
     fn show_voting(&self) {
-        let votes = self.voters.get(&self.me).is_some() && self.takes_part.is_some_and(|from| self.height() >= from);
+        let votes = self.is_voter() && self.takes_part.is_some_and(|from| self.height() >= from);
         self.metrics.voting.set(i64::from(votes));
     }
 

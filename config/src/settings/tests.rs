@@ -294,11 +294,13 @@ fn keys_must_be_private_and_of_this_node() {
     let other = generate_key().unwrap();
     fixture.write_private("node0/node.key", &other.pem);
     let expected = format!(
-        "key by default: D/node0/node.key has the public key {}, but the genesis gives node0@Org01 the key {}; \
-         use the key made for it",
-        other.public_key, fixture.genesis.nodes[0].public_key
+        "{} has the public key {}, but the genesis gives node0@Org01 the key {}; use the key made for it; unless it \
+         was replaced on the ledger since, what it signs is refused",
+        fixture.path("node0/node.key").display(),
+        other.public_key,
+        fixture.genesis.nodes[0].public_key
     );
-    assert_eq!(line(&fixture, plain(&fixture)), expected);
+    assert_eq!(plain(&fixture).unwrap().warnings, [expected]);
 
     let secret = String::from_utf8(other.pem).unwrap();
     fixture.write_private("node0/node.key", secret.replace("PRIVATE", "PUBLIC"));

@@ -68,7 +68,15 @@ impl Verifier {
     fn verify_all(&self, request: VerifyTransactions) -> Vec<Result<SharedTransaction, Refusal>> {
         let VerifyTransactions { transactions, gateway, at } = request;
         let now = at.unwrap_or_else(clock::now);
-        transactions.into_iter().map(|bytes| self.verify(bytes, gateway.as_ref(), now)).collect()
+        let verified = transactions.into_iter().map(|bytes| {
+            let transaction = self.verify(bytes, gateway.as_ref(), now)?;
+            // What a proposed block lacks must meet the rules of blocks and no more: all must judge it alike.
+            if at.is_none() {
+                transaction.rehearse(&self.members.registry(), now)?;
+            }
+            Ok(transaction)
+        });
+        verified.collect()
     }
 
     /// The cheap checks first, the signature last.
@@ -85,9 +93,7 @@ impl Verifier {
         if (self.is_committed)(&transaction.id).unwrap_or_else(|error| fatal::stop(error)) {
             return Err(Refusal::AlreadyCommitted);
         }
-        let transaction = transaction.verify(&registry)?;
-        transaction.rehearse(&registry, now)?;
-        Ok(Arc::new(transaction))
+        Ok(Arc::new(transaction.verify(&registry)?))
     }
 }
 

@@ -193,6 +193,7 @@ impl Header {
             }
             let allowed = transaction.check_time(self.created).and_then(|()| transaction.authorise(registry, None));
             let allowed = allowed.and_then(|()| transaction.check_keys(registry));
+            let allowed = allowed.and_then(|()| transaction.check_consent(registry));
             allowed.map_err(|reason| BlockError::Transaction { position, reason })?;
         }
         Ok(())

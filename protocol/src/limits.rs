@@ -31,6 +31,10 @@ pub const CLOCK_WINDOW_MILLIS: u64 = 30_000;
 pub const MAX_LIFETIME_MILLIS: u64 = 24 * 3_600_000;
 /// Most organisations, nodes or users a genesis may list, each.
 pub const MAX_MEMBERS: usize = 10_000;
+/// Most users, and most nodes, of one organisation, those that were revoked included: so that none keeps the
+/// others from enrolling theirs.
+pub const MAX_USERS_AN_ORGANISATION: usize = 2_500;
+pub const MAX_NODES_AN_ORGANISATION: usize = 250;
 /// Most voters of a network.
 pub const MAX_VOTERS: usize = 100;
 /// Most policies of a network.

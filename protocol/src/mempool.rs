@@ -144,7 +144,8 @@ impl Mempool {
     /// Those that no block may hold any more where this is the registry, and why.
     pub fn refused_by(&self, registry: &Registry) -> Vec<(Hash, Refusal)> {
         let refusal = |transaction: &SharedTransaction| {
-            transaction.authorise(registry, None).and_then(|()| transaction.check_keys(registry)).err()
+            let standing = transaction.authorise(registry, None).and_then(|()| transaction.check_keys(registry));
+            standing.and_then(|()| transaction.check_consent(registry)).err()
         };
         let waiting = self.entries.iter();
         waiting.filter_map(|(id, entry)| Some((*id, refusal(&entry.transaction)?))).collect()

@@ -88,6 +88,7 @@ pub fn execute<'a>(
         reader,
         version: head.state_version,
         writes: Writes::new(),
+        before: registry,
         registry: registry.clone(),
         created,
         changed: Vec::new(),
@@ -113,6 +114,7 @@ struct Unfinished<'a, R> {
     reader: &'a R,
     version: u64,
     writes: Writes,
+    before: &'a Arc<Registry>,
     registry: Arc<Registry>,
     created: Timestamp,
     changed: Vec<(EntryKey, u64)>,
@@ -128,7 +130,9 @@ impl<R: StateReader> Unfinished<'_, R> {
 
     /// Makes a change of the registry, if it may be made after those before it in this block.
     fn change(&mut self, change: &Change, transaction: &Transaction, position: u64) -> Outcome {
-        let signers = transaction.signers(&self.registry);
+        // A signature by a key that was replaced earlier in this block does not count.
+        let mut signers = transaction.signers(&self.registry);
+        signers.retain(|signer| self.registry.key_of(signer) == self.before.key_of(signer));
         let author = signers.first().filter(|first| **first == transaction.author);
         let permitted = match author {
             None => Err(governance::ChangeRefused::Author(transaction.author.clone())),
@@ -146,6 +150,7 @@ impl<R: StateReader> Unfinished<'_, R> {
     /// After the last transaction: the voters follow the nodes, and what was changed is written.
     fn finish(&mut self, height: Height) {
         if self.changed.is_empty() {
+            self.registry = self.before.clone();
             return;
         }
         let voters = Arc::make_mut(&mut self.registry).follow_orderers(height);

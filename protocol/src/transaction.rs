@@ -415,6 +415,15 @@ impl Transaction {
         }
     }
 
+    /// That a change has the consent that it needs. Without this rule of blocks, who strips a transaction of its
+    /// endorsements could have it committed as failed, and its id is good for once.
+    pub fn check_consent(&self, registry: &Registry) -> Result<(), Refusal> {
+        match &self.effect {
+            Effect::Records(_) | Effect::Evidence(_) => Ok(()),
+            Effect::Change(change) => Ok(governance::permit(change, &self.signers(registry), registry)?),
+        }
+    }
+
     /// The author and the endorsers that are in good standing.
     pub fn signers(&self, registry: &Registry) -> Vec<Identity> {
         let signers = [&self.author].into_iter().chain(self.endorsements.iter().map(|one| &one.endorser));
@@ -442,7 +451,7 @@ impl Transaction {
         match &self.effect {
             Effect::Records(_) | Effect::Evidence(_) => Ok(()),
             Effect::Change(change) => {
-                governance::permit(change, &self.signers(registry), registry)?;
+                self.check_consent(registry)?;
                 governance::apply(change, &mut registry.clone(), now)?;
                 Ok(())
             }

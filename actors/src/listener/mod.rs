@@ -27,7 +27,7 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Mess
 use minidlt_protocol::{
     block::Head,
     message::Recipient,
-    registry::Node,
+    registry::{Node, Standing},
     types::{Hash, Identity},
 };
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::sleep};
@@ -174,8 +174,8 @@ impl Listener {
         let Settings { me, members, tls, .. } = &self.settings;
         let (registry, height) = (members.registry(), members.head().height.next());
         let heard = |node: &Identity| registry.heard_node(node, height).is_some();
-        // One that is not enrolled yet, as far as its own chain goes, may be so on the others'.
-        let counts = heard(me) || !registry.nodes.contains_key(me);
+        // One that is not enrolled yet, or suspended, as far as its own chain goes, may not be so on the others'.
+        let counts = heard(me) || registry.nodes.get(me).is_none_or(|node| node.standing != Standing::Revoked);
         if !counts {
             log::error!("{me} is not a node in good standing any more: it has no connections, and follows nothing");
         }

@@ -172,7 +172,10 @@ impl Mempool {
         self.offer_to_assembly(&transaction);
         let id = transaction.id;
         // Who is enrolled may have changed while it was being checked.
-        transaction.authorise(&self.registry, None).and_then(|()| transaction.check_keys(&self.registry))?;
+        let registry = &self.registry;
+        transaction.authorise(registry, None)?;
+        transaction.check_keys(registry)?;
+        transaction.check_consent(registry)?;
         self.pool.insert(transaction, clock::now())?;
         Ok(id)
     }

@@ -270,6 +270,14 @@ impl Sync {
                 warn!("{peer} stands nowhere: {reason}");
                 return count(&self.metrics.messages_refused, "bad-standing");
             }
+            if place.height <= self.head && *voters != *self.voters {
+                // Who has their keys could sign anything for the heights in which they voted.
+                error!(
+                    "{peer} shows another block {} of height {}, signed by a quorum that does not vote any more",
+                    place.block, place.height
+                );
+                return count(&self.metrics.messages_refused, "former-voters");
+            }
             self.showing = Some(shown);
         }
         // Who said that it stands higher than it can show stands there, whatever it shows now.

@@ -4,7 +4,7 @@
 
 use super::{ChangeRefused, effects::ALWAYS};
 use crate::{
-    limits::{MAX_MEMBERS, MAX_POLICIES, MAX_VOTERS},
+    limits::{MAX_MEMBERS, MAX_NODES_AN_ORGANISATION, MAX_POLICIES, MAX_USERS_AN_ORGANISATION, MAX_VOTERS},
     registry::{Entry, EntryKey, NodeRole, Registry, Role},
     types::Name,
 };
@@ -14,10 +14,18 @@ pub fn check(registry: &Registry, keys: &[EntryKey], before: &[Option<Entry>]) -
     bounds(registry)?;
     for key in keys {
         match key {
-            EntryKey::User(user) => admin_left(registry, &user.organisation)?,
+            EntryKey::User(user) => {
+                admin_left(registry, &user.organisation)?;
+                let of_it = registry.users.keys().filter(|other| other.organisation == user.organisation).count();
+                at_most("users of this organisation", of_it, MAX_USERS_AN_ORGANISATION)?;
+            }
             EntryKey::Organisation(name) => admin_left(registry, name)?,
             EntryKey::Policy(name) => policy(registry, name)?,
-            EntryKey::Node(_) | EntryKey::Voters(_) => {}
+            EntryKey::Node(node) => {
+                let of_it = registry.nodes.keys().filter(|other| other.organisation == node.organisation).count();
+                at_most("nodes of this organisation", of_it, MAX_NODES_AN_ORGANISATION)?;
+            }
+            EntryKey::Voters(_) => {}
         }
     }
     let orderers = before.iter().flatten().any(|entry| matches!(entry, Entry::Node(node) if node.votes()));
@@ -50,10 +58,11 @@ fn bounds(registry: &Registry) -> Result<(), ChangeRefused> {
         ("policies", registry.policies.len(), MAX_POLICIES),
         ("orderers", of_role(NodeRole::Orderer), MAX_VOTERS),
     ];
-    match counts.into_iter().find(|(_, count, limit)| count > limit) {
-        Some((what, count, limit)) => Err(ChangeRefused::TooMany { what, count, limit }),
-        None => Ok(()),
-    }
+    counts.into_iter().try_for_each(|(what, count, limit)| at_most(what, count, limit))
+}
+
+fn at_most(what: &'static str, count: usize, limit: usize) -> Result<(), ChangeRefused> {
+    if count > limit { Err(ChangeRefused::TooMany { what, count, limit }) } else { Ok(()) }
 }
 
 fn admin_left(registry: &Registry, organisation: &Name) -> Result<(), ChangeRefused> {

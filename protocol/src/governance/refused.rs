@@ -32,7 +32,7 @@ pub enum ChangeRefused {
     Organisation(Name),
     #[error("gateway {0} is not a node in good standing")]
     Gateway(Identity),
-    #[error("this public key is, or was, {0}'s; each member has its own")]
+    #[error("this public key is {0}'s; each member has its own")]
     KeyTaken(Identity),
     #[error("{address} is {owner}'s address")]
     AddressTaken { address: String, owner: Identity },

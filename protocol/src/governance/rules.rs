@@ -1,5 +1,7 @@
 //! Who may make which change: one table, and the function that reads it.
 
+use std::collections::BTreeSet;
+
 use super::{Change, ChangeNode, ChangeRefused, ChangeUser, EnrolNode, EnrolUser};
 use crate::{
     registry::{Case, Explanation, Node, NodeRole, Registry, Role, policies},
@@ -22,7 +24,8 @@ const USERS: &[Role] = &[Role::UserInvoker, Role::Admin];
 const ADMIN: &[Role] = &[Role::Admin];
 const NODES: &[Role] = &[Role::NodeInvoker];
 const POLICIES: &[Role] = &[Role::PolicyInvoker];
-const ADMINS_ALONE: &str = "nobody; where the user is or becomes an admin, its author is an admin";
+const ADMINS_ALONE: &str =
+    "nobody; where the user has or gets another role than `submitter` and `auditor`, its author is an admin";
 const ORDERERS: &str = "policy `orderers`, where the node becomes or ceases to be an active orderer";
 
 /// The authors of every operation.
@@ -88,13 +91,15 @@ impl Change {
         }
     }
 
-    /// Whether only an admin may make it: an admin's key and roles are the whole of an organisation's power.
-    fn is_about_an_admin(&self, registry: &Registry) -> bool {
+    /// Whether only an admin may make it: the keys and roles of those who govern are an organisation's power,
+    /// and who may enrol users could take it.
+    fn is_about_power(&self, registry: &Registry) -> bool {
+        let power = |roles: &BTreeSet<Role>| roles.iter().any(|role| !matches!(role, Role::Submitter | Role::Auditor));
         match self {
-            Self::EnrolUser(enrol) => enrol.roles.contains(&Role::Admin),
+            Self::EnrolUser(enrol) => power(&enrol.roles),
             Self::ChangeUser(change) => {
-                let is = registry.users.get(&change.user).is_some_and(|user| user.roles.contains(&Role::Admin));
-                is || change.roles.as_ref().is_some_and(|roles| roles.contains(&Role::Admin))
+                let has = registry.users.get(&change.user).is_some_and(|user| power(&user.roles));
+                has || change.roles.as_ref().is_some_and(power)
             }
             _ => false,
         }
@@ -132,8 +137,7 @@ pub fn permit(change: &Change, signers: &[Identity], registry: &Registry) -> Res
         let unknown = signers.first().cloned();
         return Err(unknown.map_or(ChangeRefused::NoRole, ChangeRefused::Author));
     };
-    let admins_alone = change.is_about_an_admin(registry);
-    let roles = if admins_alone { ADMIN } else { change.roles() };
+    let roles = if change.is_about_power(registry) { ADMIN } else { change.roles() };
     if !roles.iter().any(|role| author.roles.contains(role)) {
         return Err(ChangeRefused::Role { author: author.identity(), roles });
     }

@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use thiserror::Error;
 
-use super::{Node, Organisation, PolicyEntry, Registry, SignerRole, User, VoterEntry, VoterSet, VoterSets};
+use super::{Node, Organisation, PolicyEntry, Registry, SignerRole, Standing, User, VoterEntry, VoterSet, VoterSets};
 use crate::{
     codec::{self, CodecError},
     crypto::PublicKey,
@@ -204,7 +204,10 @@ impl Registry {
                 self.organisations.insert(organisation.name.clone(), organisation);
             }
             Entry::Node(node) => {
-                self.addresses.insert(node.address.clone(), node.identity());
+                // A revoked one's is free for who comes after it.
+                if node.standing != Standing::Revoked {
+                    self.addresses.insert(node.address.clone(), node.identity());
+                }
                 self.nodes.insert(node.identity(), node);
             }
             Entry::User(user) => {
@@ -237,7 +240,9 @@ impl Registry {
         if let Some((key, _)) = entry.key_and_owner() {
             self.keys.remove(&key);
         }
-        if let Entry::Node(node) = &entry {
+        if let Entry::Node(node) = &entry
+            && self.addresses.get(&node.address) == Some(&node.identity())
+        {
             self.addresses.remove(&node.address);
         }
         Some(entry)

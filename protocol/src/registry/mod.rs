@@ -58,7 +58,7 @@ pub struct Registry {
     pub voter_sets: VoterSets,
     /// How many active members of an organisation have a role, where any.
     holders: BTreeMap<(Name, SignerRole), usize>,
-    /// Whose key this is, or was last.
+    /// Whose key this is.
     keys: BTreeMap<PublicKey, Identity>,
     addresses: BTreeMap<String, Identity>,
 }
@@ -109,7 +109,7 @@ impl Registry {
         }
     }
 
-    /// Who has this key, or had it last: nobody else may.
+    /// Who has this key, also when revoked: nobody else may.
     pub fn owner_of_key(&self, key: &PublicKey) -> Option<&Identity> {
         self.keys.get(key)
     }

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use minidlt_actors::messages::network::{GetPeers, PeerState};
-use minidlt_protocol::registry::{Entry, EntryKey, Node, Registry, Standing};
+use minidlt_protocol::{
+    registry::{Entry, EntryKey, Node, Registry, Standing, VoterSet},
+    types::Height,
+};
 
 use crate::{
     cluster::{Heard, Network, TestNode, count_of, identity, limits, node},
@@ -18,6 +21,9 @@ fn publish(to: &TestNode, edit: impl FnOnce(&mut Registry)) {
 fn stands(registry: &mut Registry, n: usize, standing: Standing) {
     let node = Node { standing, ..registry.nodes[&identity(n)].clone() };
     registry.put(Entry::Node(node));
+    // Nor does it vote at the height that comes, for which alone it would still be heard.
+    let voters = Arc::new(registry.orderers());
+    registry.voter_sets.push(VoterSet { from: Height::new(1), voters });
 }
 
 async fn peers(of: &TestNode) -> Vec<String> {

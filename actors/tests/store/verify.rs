@@ -18,7 +18,7 @@ use minidlt_protocol::{
     merkle,
     receipt::Receipt,
     transaction::SignedTransaction,
-    types::{Hash, Height, Identity},
+    types::{Hash, Height},
     vote::Certificate,
 };
 use rocksdb::{DB, IteratorMode, Options};
@@ -205,7 +205,6 @@ fn forged_entries_that_hold_together_are_noticed() {
         ("head", codec::encode(&Head { state_root: Hash::ZERO, ..head.clone() })),
         ("head", codec::encode(&Head { certified_version: 7, ..head.clone() })),
         ("network", codec::encode(&Hash::ZERO)),
-        ("node", codec::encode(&"stranger@Org01".parse::<Identity>().unwrap())),
     ] {
         let kept = rows(&ledger.raw(), "default").into_iter().find(|(found, _)| **found == *key.as_bytes()).unwrap().1;
         put(&ledger, "default", key.as_bytes(), &seal(value));

@@ -73,7 +73,10 @@ fn no_changed_digit_goes_unnoticed() {
 fn a_good_state_proof_says_what_is_there_or_that_there_is_nothing() {
     let (genesis, [presence, absence]) = pinned();
     let said = verify_text(&presence, &genesis).unwrap();
-    assert!(said.starts_with("policy/orderers is {\"policy\":{\"at_least\":3,\"of\":[{\"organisation\":\"Org01\""), "{said}");
+    assert!(
+        said.starts_with("policy/orderers is {\"policy\":{\"at_least\":3,\"of\":[{\"organisation\":\"Org01\""),
+        "{said}"
+    );
     assert!(said.ends_with("} as of block 1 of test at 2023-11-14T22:13:22.000Z"), "{said}");
     let said = verify_text(&absence, &genesis);
     assert_eq!(said, Ok("there is no user/nobody@Org01 as of block 1 of test at 2023-11-14T22:13:22.000Z".to_owned()));

@@ -263,10 +263,16 @@ impl Sync {
         self.look_at_head(ctx);
         // What is of this node's chain was checked before it was committed.
         if let Some(shown) = shown.filter(|_| place.height > self.head || !self.links.reader.holds(&place)) {
-            let Some(voters) = self.links.reader.members().voters_at(place.height) else {
-                return self.ask_below(peer, place);
-            };
+            // Of a height too far ahead to tell who votes there, those known last are the best guess: mostly they
+            // still do.
+            let members = self.links.reader.members();
+            let known = members.voters_at(place.height);
+            let is_known = known.is_some();
+            let voters = known.unwrap_or_else(|| members.registry().voters_at(place.height).clone());
             if let Err(reason) = shown.verify("standing", &network, &voters) {
+                if !is_known {
+                    return self.ask_below(peer, place);
+                }
                 warn!("{peer} stands nowhere: {reason}");
                 return count(&self.metrics.messages_refused, "bad-standing");
             }

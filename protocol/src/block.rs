@@ -191,9 +191,7 @@ impl Header {
             if !seen.insert(transaction.id) {
                 return Err(BlockError::Repeated { position, id: transaction.id });
             }
-            let allowed = transaction.check_time(self.created).and_then(|()| transaction.authorise(registry, None));
-            let allowed = allowed.and_then(|()| transaction.check_keys(registry));
-            let allowed = allowed.and_then(|()| transaction.check_consent(registry));
+            let allowed = transaction.check_time(self.created).and_then(|()| transaction.check_standing(registry));
             allowed.map_err(|reason| BlockError::Transaction { position, reason })?;
         }
         Ok(())

@@ -16,7 +16,7 @@ use crate::{
     genesis::Genesis,
     limits::MAX_BULK_TRANSACTION_BYTES,
     receipt::{CertifiedHeader, ReceiptError},
-    registry::{EntryKey, VoterEntry, VoterSet},
+    registry::{EntryKey, VoterEntry, VoterSet, in_force},
     state_proof::{Proven, ProvenError},
     types::Height,
     vote::{ConsensusMode, Voters},
@@ -80,7 +80,7 @@ pub struct Lineage(Vec<VoterSet>);
 
 impl Lineage {
     pub fn at(&self, height: Height) -> &Voters {
-        &self.0[self.0.partition_point(|set| set.from <= height).saturating_sub(1)].voters
+        &in_force(&self.0, height).voters
     }
 
     fn last(&self) -> &VoterSet {

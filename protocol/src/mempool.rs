@@ -143,12 +143,8 @@ impl Mempool {
 
     /// Those that no block may hold any more where this is the registry, and why.
     pub fn refused_by(&self, registry: &Registry) -> Vec<(Hash, Refusal)> {
-        let refusal = |transaction: &SharedTransaction| {
-            let standing = transaction.authorise(registry, None).and_then(|()| transaction.check_keys(registry));
-            standing.and_then(|()| transaction.check_consent(registry)).err()
-        };
         let waiting = self.entries.iter();
-        waiting.filter_map(|(id, entry)| Some((*id, refusal(&entry.transaction)?))).collect()
+        waiting.filter_map(|(id, entry)| Some((*id, entry.transaction.check_standing(registry).err()?))).collect()
     }
 
     /// Those for a block created at `created`. In turn comes whoever has the fewest bytes in it so far,

@@ -193,8 +193,7 @@ impl Receipt {
         if self.signers.len() != expected {
             return Err(ReceiptError::Signers { found: self.signers.len(), expected });
         }
-        let endorsers = transaction.endorsements.iter().map(|endorsement| &endorsement.endorser);
-        let signers = [&transaction.author].into_iter().chain(endorsers).zip(&self.signers).enumerate();
+        let signers = transaction.signed_by().zip(&self.signers).enumerate();
         let key = |(at, (expected, proven)): (usize, (&Identity, &Proven))| {
             proven.verify(&self.block.header.state_root).map_err(|reason| ReceiptError::Signer { at, reason })?;
             let found = clip(&proven.key);

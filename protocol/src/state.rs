@@ -186,14 +186,10 @@ fn read_recorded(key: &[u8], value: Option<Vec<u8>>) -> Result<Vec<Recorded>, St
 
 /// The state entries that genesis makes.
 pub fn genesis_writes(genesis: &Genesis) -> Writes {
-    let mut writes = Writes::new();
-    let mut put = |key: String, value: Vec<u8>| writes.insert(key.into_bytes(), Some(value));
-    put("network".into(), codec::encode(&(&genesis.network, genesis.consensus, genesis.timeouts, genesis.synchronise)));
+    let settings = (&genesis.network, genesis.consensus, genesis.timeouts, genesis.synchronise);
     let registry = genesis.registry();
-    for key in registry.keys() {
-        writes.insert(key.to_bytes(), registry.encoded(&key));
-    }
-    writes
+    let entries = registry.keys().map(|key| (key.to_bytes(), registry.encoded(&key)));
+    [(b"network".to_vec(), Some(codec::encode(&settings)))].into_iter().chain(entries).collect()
 }
 
 /// The registry as it stands in the state of this version.

@@ -388,12 +388,11 @@ impl Transaction {
 
     /// Where the registry has the entries of who signed it, in the order of their signatures.
     pub fn signers_entries(&self, registry: &Registry) -> Vec<EntryKey> {
-        let signers = [&self.author].into_iter().chain(self.endorsements.iter().map(|one| &one.endorser));
         let entry = |signer: &Identity| match registry.nodes.contains_key(signer) {
             true => EntryKey::Node(signer.clone()),
             false => EntryKey::User(signer.clone()),
         };
-        signers.map(entry).collect()
+        self.signed_by().map(entry).collect()
     }
 
     /// The keys of who signed it, the author's first: so never none.
@@ -404,12 +403,23 @@ impl Transaction {
         [self.author_key(registry)].into_iter().chain(endorsers).collect()
     }
 
+    /// Who signed it: the author, then the endorsers.
+    pub fn signed_by(&self) -> impl Iterator<Item = &Identity> {
+        [&self.author].into_iter().chain(self.endorsements.iter().map(|one| &one.endorser))
+    }
+
+    /// All that a block asks of it by the registry as of the block before.
+    pub fn check_standing(&self, registry: &Registry) -> Result<(), Refusal> {
+        self.authorise(registry, None)?;
+        self.check_keys(registry)?;
+        self.check_consent(registry)
+    }
+
     /// Checks that the keys with which it was checked still hold, where it was: who replaced its key takes
     /// back what it signed with the one before and is not in a block yet.
     pub fn check_keys(&self, registry: &Registry) -> Result<(), Refusal> {
         let keys = self.signers_keys(registry)?;
-        let signers = [&self.author].into_iter().chain(self.endorsements.iter().map(|one| &one.endorser));
-        match signers.zip(keys.iter().zip(&self.keys)).find(|(_, (now, then))| now != then) {
+        match self.signed_by().zip(keys.iter().zip(&self.keys)).find(|(_, (now, then))| now != then) {
             Some((signer, _)) => Err(Refusal::KeyReplaced(signer.clone())),
             None => Ok(()),
         }
@@ -417,7 +427,7 @@ impl Transaction {
 
     /// That a change has the consent that it needs. Without this rule of blocks, who strips a transaction of its
     /// endorsements could have it committed as failed, and its id is good for once.
-    pub fn check_consent(&self, registry: &Registry) -> Result<(), Refusal> {
+    fn check_consent(&self, registry: &Registry) -> Result<(), Refusal> {
         match &self.effect {
             Effect::Records(_) | Effect::Evidence(_) => Ok(()),
             Effect::Change(change) => Ok(governance::permit(change, &self.signers(registry), registry)?),
@@ -426,35 +436,28 @@ impl Transaction {
 
     /// The author and the endorsers that are in good standing.
     pub fn signers(&self, registry: &Registry) -> Vec<Identity> {
-        let signers = [&self.author].into_iter().chain(self.endorsements.iter().map(|one| &one.endorser));
-        signers.filter(|signer| registry.key_of(signer).is_some()).cloned().collect()
+        self.signed_by().filter(|signer| registry.key_of(signer).is_some()).cloned().collect()
     }
 
     /// That a change could be made if all endorsements that it needs were there.
     pub fn check_change(&self, registry: &Registry, now: Timestamp) -> Result<(), Refusal> {
-        match &self.effect {
-            Effect::Records(_) | Effect::Evidence(_) => Ok(()),
-            Effect::Change(change) => {
-                match governance::permit(change, &self.signers(registry), registry) {
-                    Ok(()) | Err(ChangeRefused::Policy { .. }) => {}
-                    Err(refused) => return Err(refused.into()),
-                }
-                governance::apply(change, &mut registry.clone(), now)?;
-                Ok(())
-            }
+        match self.check_consent(registry) {
+            Ok(()) | Err(Refusal::Change(ChangeRefused::Policy { .. })) => self.try_on(registry, now),
+            Err(refused) => Err(refused),
         }
     }
 
     /// What its execution would refuse if its block were the next: so that who submits it hears of it at
     /// once. What holds now may not hold any more in its block.
     pub fn rehearse(&self, registry: &Registry, now: Timestamp) -> Result<(), Refusal> {
+        self.check_consent(registry)?;
+        self.try_on(registry, now)
+    }
+
+    fn try_on(&self, registry: &Registry, now: Timestamp) -> Result<(), Refusal> {
         match &self.effect {
             Effect::Records(_) | Effect::Evidence(_) => Ok(()),
-            Effect::Change(change) => {
-                self.check_consent(registry)?;
-                governance::apply(change, &mut registry.clone(), now)?;
-                Ok(())
-            }
+            Effect::Change(change) => Ok(governance::apply(change, &mut registry.clone(), now).map(|_| ())?),
         }
     }
 

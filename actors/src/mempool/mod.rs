@@ -172,10 +172,7 @@ impl Mempool {
         self.offer_to_assembly(&transaction);
         let id = transaction.id;
         // Who is enrolled may have changed while it was being checked.
-        let registry = &self.registry;
-        transaction.authorise(registry, None)?;
-        transaction.check_keys(registry)?;
-        transaction.check_consent(registry)?;
+        transaction.check_standing(&self.registry)?;
         self.pool.insert(transaction, clock::now())?;
         Ok(id)
     }

@@ -13,9 +13,6 @@ use openssl::error::ErrorStack;
 
 use super::{InitError, certificates::Authority};
 
-/// The policies every network starts with, written out so that its members see them.
-const POLICIES: [&str; 3] = [policies::ORDERERS, policies::ORGANISATIONS, policies::POLICIES];
-
 /// Puts the genesis together; keys are in the order of the network's nodes and users.
 pub fn assemble(
     network: &Network,
@@ -61,6 +58,7 @@ fn organisation(authority: &Authority) -> Result<Organisation, ErrorStack> {
     Ok(Organisation::new(authority.organisation().clone(), ca))
 }
 
+/// Those every network has, written out so that its members see them.
 fn policies() -> Result<BTreeMap<Name, Policy>, InvalidName> {
-    POLICIES.iter().map(|name| Ok((name.parse()?, default_policy()))).collect()
+    policies::ALL.iter().map(|name| Ok((name.parse()?, default_policy()))).collect()
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     crypto::PublicKey,
-    registry::{Entry, EntryKey, FormerKey, Node, Organisation, PolicyEntry, Registry, Role, Standing, User, policies},
+    registry::{Entry, EntryKey, FormerKey, Node, Organisation, PolicyEntry, Registry, Role, Standing, User},
     types::{Identity, Timestamp},
 };
 
@@ -239,6 +239,3 @@ fn check_address(address: &str, registry: &Registry) -> Result<(), ChangeRefused
 
 /// The longest host name (RFC 1035, 2.3.4) and a port.
 const MAX_ADDRESS_BYTES: usize = 255 + 6;
-
-/// The policies that other rules ask for by name.
-pub(super) const ALWAYS: [&str; 3] = [policies::ORDERERS, policies::ORGANISATIONS, policies::POLICIES];

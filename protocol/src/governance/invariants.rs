@@ -2,10 +2,10 @@
 //! can be met, and nothing is more than its bound. Only what a change touched is looked at, so that a change
 //! costs about the same in a large network.
 
-use super::{ChangeRefused, effects::ALWAYS};
+use super::ChangeRefused;
 use crate::{
     limits::{MAX_MEMBERS, MAX_NODES_AN_ORGANISATION, MAX_POLICIES, MAX_USERS_AN_ORGANISATION, MAX_VOTERS},
-    registry::{Entry, EntryKey, NodeRole, Registry, Role},
+    registry::{Entry, EntryKey, Node, Registry, Role, policies},
     types::Name,
 };
 
@@ -20,7 +20,7 @@ pub fn check(registry: &Registry, keys: &[EntryKey], before: &[Option<Entry>]) -
                 at_most("users of this organisation", of_it, MAX_USERS_AN_ORGANISATION)?;
             }
             EntryKey::Organisation(name) => admin_left(registry, name)?,
-            EntryKey::Policy(name) => policy(registry, name)?,
+            EntryKey::Policy(name) => policy(registry, name.as_str())?,
             EntryKey::Node(node) => {
                 let of_it = registry.nodes.keys().filter(|other| other.organisation == node.organisation).count();
                 at_most("nodes of this organisation", of_it, MAX_NODES_AN_ORGANISATION)?;
@@ -33,8 +33,8 @@ pub fn check(registry: &Registry, keys: &[EntryKey], before: &[Option<Entry>]) -
         return Err(ChangeRefused::NoOrderer);
     }
     if keys.iter().zip(before).any(|(key, before)| may_lack(key, before.as_ref())) {
-        let others = registry.policies.keys().try_for_each(|name| policy(registry, name));
-        others.and_then(|()| ALWAYS.iter().try_for_each(|name| default_holds(registry, name)))?;
+        let all = registry.policies.keys().map(Name::as_str).chain(policies::ALL);
+        all.into_iter().try_for_each(|name| policy(registry, name))?;
     }
     Ok(())
 }
@@ -49,14 +49,12 @@ fn may_lack(key: &EntryKey, before: Option<&Entry>) -> bool {
 }
 
 fn bounds(registry: &Registry) -> Result<(), ChangeRefused> {
-    let of_role =
-        |role: NodeRole| registry.nodes.values().filter(|node| node.votes() && node.roles.contains(&role)).count();
     let counts = [
         ("organisations", registry.organisations.len(), MAX_MEMBERS),
         ("nodes", registry.nodes.len(), MAX_MEMBERS),
         ("users", registry.users.len(), MAX_MEMBERS),
         ("policies", registry.policies.len(), MAX_POLICIES),
-        ("orderers", of_role(NodeRole::Orderer), MAX_VOTERS),
+        ("orderers", registry.nodes.values().filter(|node| Node::votes(node)).count(), MAX_VOTERS),
     ];
     counts.into_iter().try_for_each(|(what, count, limit)| at_most(what, count, limit))
 }
@@ -72,13 +70,8 @@ fn admin_left(registry: &Registry, organisation: &Name) -> Result<(), ChangeRefu
     Ok(())
 }
 
-fn policy(registry: &Registry, name: &Name) -> Result<(), ChangeRefused> {
-    let Some(entry) = registry.policies.get(name) else { return Ok(()) };
-    let checked = entry.policy.check(false).and_then(|()| entry.policy.check_meetable(registry));
-    checked.map_err(|reason| ChangeRefused::BadPolicy { name: name.clone(), reason })
-}
-
-fn default_holds(registry: &Registry, name: &str) -> Result<(), ChangeRefused> {
+fn policy(registry: &Registry, name: &str) -> Result<(), ChangeRefused> {
     let Some((name, policy)) = name.parse::<Name>().ok().zip(registry.policy(name)) else { return Ok(()) };
-    policy.check_meetable(registry).map_err(|reason| ChangeRefused::BadPolicy { name, reason })
+    let checked = policy.check(false).and_then(|()| policy.check_meetable(registry));
+    checked.map_err(|reason| ChangeRefused::BadPolicy { name, reason })
 }

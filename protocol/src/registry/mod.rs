@@ -15,7 +15,7 @@ pub use self::{
     entries::{Entry, EntryKey, InvalidEntryKey},
     members::{FormerKey, Node, NodeRole, Organisation, Role, Standing, User},
     policy::{Case, Explanation, Policy, PolicyError, SignerRole, UnknownRole},
-    voters::{IN_FORCE_AFTER, REMEMBERED, VoterEntry, VoterSet, VoterSets},
+    voters::{IN_FORCE_AFTER, REMEMBERED, VoterEntry, VoterSet, VoterSets, in_force},
 };
 use crate::{
     crypto::PublicKey,
@@ -40,6 +40,7 @@ pub mod policies {
     pub const ORGANISATIONS: &str = "organisations";
     /// The policies, and the types of records.
     pub const POLICIES: &str = "policies";
+    pub const ALL: [&str; 3] = [ORDERERS, ORGANISATIONS, POLICIES];
 }
 
 /// Admins of more than half of the organisations.
@@ -121,7 +122,7 @@ impl Registry {
     /// A policy; of those that every network has, the default where none was set.
     pub fn policy(&self, name: &str) -> Option<Policy> {
         let set = name.parse::<Name>().ok().and_then(|name| self.policies.get(&name));
-        let always = [policies::ORDERERS, policies::ORGANISATIONS, policies::POLICIES].contains(&name);
+        let always = policies::ALL.contains(&name);
         set.map(|entry| entry.policy.clone()).or_else(|| always.then(default_policy))
     }
 

@@ -48,6 +48,11 @@ impl VoterSet {
     }
 }
 
+/// The set in force at a height, of some in their order; before the first of them, the first.
+pub fn in_force(sets: &[VoterSet], height: Height) -> &VoterSet {
+    &sets[sets.partition_point(|set| set.from <= height).saturating_sub(1)]
+}
+
 /// The sets that are remembered, the oldest first; never none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VoterSets(Vec<VoterSet>);
@@ -60,16 +65,12 @@ impl VoterSets {
 
     /// The voters of a height: for one further ahead than is known, those known last.
     pub fn at(&self, height: Height) -> &Arc<Voters> {
-        &self.0[self.place(height)].voters
+        &in_force(&self.0, height).voters
     }
 
     /// As [`Self::at`], but none for a height that is older than what is remembered.
     pub fn remembered_at(&self, height: Height) -> Option<&Arc<Voters>> {
         self.0.first().filter(|oldest| oldest.from <= height).map(|_| self.at(height))
-    }
-
-    fn place(&self, height: Height) -> usize {
-        self.0.partition_point(|set| set.from <= height).saturating_sub(1)
     }
 
     pub fn last(&self) -> &VoterSet {

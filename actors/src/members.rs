@@ -31,6 +31,11 @@ impl Members {
         self.heads.borrow().clone()
     }
 
+    /// Changes with each commit, after it is on disk.
+    pub fn heads(&self) -> watch::Receiver<Head> {
+        self.heads.clone()
+    }
+
     /// Who votes at the height that comes.
     pub fn voters(&self) -> Arc<Voters> {
         let height = self.heads.borrow().height.next();

@@ -126,7 +126,6 @@ pub async fn start(settings: Settings, vote_from: Option<Height>) -> Result<Runn
         network,
         members: members.clone(),
         tls: live.clone(),
-        head: reader.heads(),
         metrics: metrics.clone(),
         limits: listener::Limits { connections: limits.sessions, ..listener::Limits::default() },
     };

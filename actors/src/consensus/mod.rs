@@ -90,8 +90,6 @@ pub struct Consensus {
     key: PublicKey,
     /// As of the head.
     registry: Arc<Registry>,
-    /// Of the height that comes.
-    voters: Arc<Voters>,
     timeouts: Timeouts,
     links: Links,
     signer: SignerDesk,
@@ -144,7 +142,6 @@ impl Consensus {
         Self {
             me,
             key,
-            voters: registry.voters_at(head.height.next()).clone(),
             registry,
             timeouts,
             links,
@@ -185,9 +182,14 @@ impl Consensus {
         }
     }
 
+    /// Of the height that comes.
+    fn voters(&self) -> &Voters {
+        self.registry.voters_at(self.height())
+    }
+
     /// It votes in the height that comes, with the key that it has.
     fn is_voter(&self) -> bool {
-        self.voters.get(&self.me).is_some_and(|voter| voter.key == self.key)
+        self.voters().get(&self.me).is_some_and(|voter| voter.key == self.key)
     }
 
     /// Starts the height, if it is not under way. Nodes that do not vote follow by Sync alone.
@@ -203,7 +205,7 @@ impl Consensus {
         self.cancel_seal(ctx);
         let settings = Settings {
             me: self.me.clone(),
-            voters: Voters::clone(&self.voters),
+            voters: self.voters().clone(),
             height: self.height(),
             timeouts: self.timeouts,
         };
@@ -379,7 +381,7 @@ impl Consensus {
             return self.step(Input::Body { block: hash, valid: true }, ctx);
         }
         let Some((_, block)) = self.bodies.offered(&hash) else { return };
-        if let Err(reason) = block.header.check_follows(&self.head, &self.voters) {
+        if let Err(reason) = block.header.check_follows(&self.head, self.voters()) {
             return self.reject(hash, reason.to_string(), ctx);
         }
         if let Err(reason) = block.header.check_clock(&self.head, wanted.round, clock::now()) {
@@ -459,7 +461,6 @@ impl Consensus {
         self.log.clear();
         self.head = head;
         self.registry = committed.registry.clone();
-        self.voters = self.registry.voters_at(self.height()).clone();
         self.show_voting();
         // The Mempool answers with `Work` if it has more. It must hear of every block, so this waits
         // for a place in its mailbox.
@@ -649,7 +650,7 @@ impl Handler<GetConsensusStatus> for Consensus {
             status.as_ref().is_some_and(|status| status.prevotes.get(voter).is_some_and(Option::is_some))
         };
         // While nothing is to be agreed on, nobody is waited for.
-        let voters = self.voters.as_slice().iter().filter(|_| status.is_some());
+        let voters = self.voters().as_slice().iter().filter(|_| status.is_some());
         let (accepted_by, missing) = voters.map(|voter| voter.identity.clone()).partition(accepted);
         MessageResult(ConsensusStatus {
             active: status.is_some(),

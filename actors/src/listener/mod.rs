@@ -25,7 +25,6 @@ use std::{
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, MessageResult, WrapFuture};
 use minidlt_protocol::{
-    block::Head,
     message::Recipient,
     registry::{Node, Standing},
     types::{Hash, Identity},
@@ -62,7 +61,6 @@ pub struct Settings {
     pub network: Hash,
     pub members: Members,
     pub tls: Arc<Live>,
-    pub head: watch::Receiver<Head>,
     pub metrics: Arc<Metrics>,
     pub limits: Limits,
 }
@@ -127,13 +125,12 @@ impl Listener {
         let listening = listening.unwrap_or_else(|error| {
             fatal::stop(format_args!("the peers' port cannot be listened on: {error}"));
         });
-        let Settings { me, network, members, tls, head, limits, metrics } = &self.settings;
+        let Settings { me, network, members, tls, limits, metrics } = &self.settings;
         let handshaker = Arc::new(Handshaker {
             me: me.clone(),
             network: *network,
             members: members.clone(),
             tls: tls.clone(),
-            head: head.clone(),
             routes,
             limit: limits.handshake,
             idle: limits.idle,

@@ -22,7 +22,6 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use minidlt_config::tls::Validity;
 use minidlt_protocol::{
-    block::Head,
     codec,
     limits::MAX_FRAME_BYTES,
     message::{Alive, Content, Message, MessageError, Recipient, SyncContent},
@@ -33,7 +32,6 @@ use socket2::SockRef;
 use tokio::{
     io::{ReadHalf, WriteHalf},
     net::TcpStream,
-    sync::watch,
     time::{Instant, sleep_until, timeout},
 };
 use tokio_openssl::SslStream;
@@ -76,7 +74,6 @@ pub struct Handshaker {
     pub network: Hash,
     pub members: Members,
     pub tls: Arc<Live>,
-    pub head: watch::Receiver<Head>,
     pub routes: Routes,
     /// For all of it, from connecting to the other's `Alive`.
     pub limit: Duration,
@@ -190,11 +187,8 @@ impl Handshaker {
 
     /// This node's `Alive`, for this peer on this connection.
     async fn alive(&self, peer: &Identity, binding: Hash) -> Result<Bytes, Ended> {
-        let (height, head) = {
-            let head = self.head.borrow();
-            (head.height, head.hash)
-        };
-        let alive = Alive { network: self.network, height, head, binding: Some(binding) };
+        let head = self.members.head();
+        let alive = Alive { network: self.network, height: head.height, head: head.hash, binding: Some(binding) };
         let content = Content::Sync(SyncContent::Alive(alive));
         Ok(self.routes.stamp.send(StampOne { recipient: Recipient::One(peer.clone()), content }).await?)
     }

@@ -1,6 +1,8 @@
 //! What is kept beside the state so that its past can be asked: which blocks made a new version of it, and
 //! which transactions changed which of its entries.
 
+use std::sync::Arc;
+
 use minidlt_protocol::{
     codec,
     lineage::VoterChange,
@@ -8,6 +10,7 @@ use minidlt_protocol::{
     state::{self, Execution},
     state_proof::{Base64, Proven},
     types::Height,
+    vote::Voters,
 };
 use rocksdb::{Direction, IteratorMode};
 
@@ -81,21 +84,22 @@ impl Reader {
         Ok(changes)
     }
 
-    /// The sets of voters that are in force up to this height: the first of genesis, then by changes.
-    pub fn voters_at(&self, height: Height) -> Result<VoterSet, ReadError> {
+    /// Who voted at this height.
+    pub fn voters_at(&self, height: Height) -> Result<Arc<Voters>, ReadError> {
         let registry = self.registry();
         if let Some(known) = registry.voter_sets.remembered_at(height) {
-            return Ok(VoterSet { from: height, voters: known.clone() });
+            return Ok(known.clone());
         }
-        let from = self.voter_changes_up_to(height)?.pop();
-        let Some(from) = from else { return Ok(self.database.genesis.registry().voter_sets.last().clone()) };
+        let Some(from) = self.voter_changes_up_to(height)?.pop() else {
+            return Ok(self.database.genesis.registry().orderers().into());
+        };
         let version = self.database.version_at(before(from))?;
         let key = EntryKey::Voters(from);
         let value = state::value(&*self.database, version, &key.to_bytes())?;
         let missing = || ReadError(format!("{key} is missing in version {version} of the state"));
         let entries: Vec<VoterEntry> = codec::decode_canonical(&value.ok_or_else(missing)?, MAX_VOTERS_BYTES)
             .map_err(|error| ReadError(format!("{key}: {error}")))?;
-        Ok(VoterSet::of_entries(registry.mode, from, entries))
+        Ok(VoterSet::of_entries(registry.mode, from, entries).voters)
     }
 
     /// The proof of every change of voters that was in force at this height.

@@ -27,6 +27,7 @@ use super::{
     wal,
     writer::{Writer, put_state, synced},
 };
+use crate::members::Members;
 
 /// Where the ledger is and whose it is.
 #[derive(Debug, Clone)]
@@ -100,7 +101,7 @@ pub fn open(settings: Settings) -> Result<(Writer, Reader), OpenError> {
     let (tips, tip) = watch::channel(Arc::new(registry));
     let (heads, head) = watch::channel(head);
     let database = Arc::new(database);
-    Ok((Writer::new(database.clone(), heads, tips), Reader::new(database, head, tip)))
+    Ok((Writer::new(database.clone(), heads, tips), Reader::new(database, Members::new(head, tip))))
 }
 
 /// Opens a ledger that no node is using, for reading alone; not a byte of it is changed.

@@ -6,7 +6,7 @@
 use std::{path::Path, sync::Arc};
 
 use minidlt_protocol::{
-    block::{Block, CertifiedBlock, Head},
+    block::{Block, CertifiedBlock, Head, Header},
     evidence::Recorded,
     receipt::{CertifiedHeader, Receipt},
     registry::Registry,
@@ -20,13 +20,12 @@ use rocksdb::checkpoint::Checkpoint;
 use thiserror::Error;
 use tokio::sync::watch;
 
-use crate::members::Members;
-
 use super::{
     database::Database,
     receipts::Receipts,
     schema::{Family, decode_certificate, decode_height, decode_place, height_key},
 };
+use crate::members::Members;
 
 /// The store could not be read, or holds what it never wrote.
 #[derive(Debug, Clone, Error)]
@@ -58,18 +57,13 @@ pub struct Located {
 #[derive(Clone)]
 pub struct Reader {
     pub(super) database: Arc<Database>,
-    heads: watch::Receiver<Head>,
-    registries: watch::Receiver<Arc<Registry>>,
+    members: Members,
     receipts: Arc<Receipts>,
 }
 
 impl Reader {
-    pub(super) fn new(
-        database: Arc<Database>,
-        heads: watch::Receiver<Head>,
-        registries: watch::Receiver<Arc<Registry>>,
-    ) -> Self {
-        Self { database, heads, registries, receipts: Arc::default() }
+    pub(super) fn new(database: Arc<Database>, members: Members) -> Self {
+        Self { database, members, receipts: Arc::default() }
     }
 
     pub fn network(&self) -> Hash {
@@ -78,22 +72,22 @@ impl Reader {
 
     /// The head; kept in memory, free to ask.
     pub fn head(&self) -> Head {
-        self.heads.borrow().clone()
+        self.members.head()
     }
 
     /// Who is enrolled, as of the head or a later block; kept in memory, free to ask.
     pub fn registry(&self) -> Arc<Registry> {
-        self.registries.borrow().clone()
+        self.members.registry()
     }
 
     /// The same for those who read nothing else.
     pub fn members(&self) -> Members {
-        Members::new(self.heads.clone(), self.registries.clone())
+        self.members.clone()
     }
 
     /// Changes with each commit, after it is on disk.
     pub fn heads(&self) -> watch::Receiver<Head> {
-        self.heads.clone()
+        self.members.heads()
     }
 
     pub fn contains(&self, id: &Hash) -> Result<bool, ReadError> {
@@ -142,8 +136,13 @@ impl Reader {
     /// A block's header with just the signatures that decide it; none for genesis.
     pub fn certified_header(&self, height: Height) -> Result<Option<CertifiedHeader>, ReadError> {
         let Some(CertifiedBlock { block, certificate }) = self.certified_block(height)? else { return Ok(None) };
-        let voters = self.voters_at(height)?.voters;
-        Ok(Some(CertifiedHeader::new(&self.database.network, block.header, certificate, &voters)))
+        self.certify(block.header, certificate).map(Some)
+    }
+
+    /// A header with just the signatures of its height's voters that decide it.
+    pub(super) fn certify(&self, header: Header, certificate: Certificate) -> Result<CertifiedHeader, ReadError> {
+        let voters = self.voters_at(header.height)?;
+        Ok(CertifiedHeader::new(&self.database.network, header, certificate, &voters))
     }
 
     /// The blocks from `from` on: at most `max`, and no more once their transactions and

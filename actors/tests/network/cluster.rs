@@ -184,7 +184,6 @@ impl Network {
             network,
             members: members.clone(),
             tls: tls.clone(),
-            head,
             metrics: metrics.clone(),
             limits,
         };

@@ -73,6 +73,8 @@ enum Phase {
         learnt: Arc<watch::Sender<Known>>,
         accepting: JoinHandle<()>,
         looking_up: JoinHandle<()>,
+        /// Those that are looked up.
+        names: Vec<(Identity, String)>,
     },
     Closed,
 }
@@ -145,7 +147,7 @@ impl Listener {
         let accept = accept::accept(listening, handshaker.clone(), places, refusals, to);
         let accepting = actix_rt::spawn(accept);
         let looking_up = actix_rt::spawn(addresses::look_up(vec![], learnt.clone()));
-        self.phase = Phase::Running { handshaker, learnt, accepting, looking_up };
+        self.phase = Phase::Running { handshaker, learnt, accepting, looking_up, names: vec![] };
         self.follow(ctx);
         self.await_changes(ctx);
     }
@@ -167,7 +169,7 @@ impl Listener {
     /// Believes the CAs, and keeps up connections with just the nodes, that count now. A node that does not
     /// count itself keeps none.
     fn follow(&mut self, ctx: &mut Context<Self>) {
-        let Phase::Running { learnt, looking_up, .. } = &mut self.phase else { return };
+        let Phase::Running { learnt, looking_up, names, .. } = &mut self.phase else { return };
         let Settings { me, members, tls, .. } = &self.settings;
         let (registry, height) = (members.registry(), members.head().height.next());
         let heard = |node: &Identity| registry.heard_node(node, height).is_some();
@@ -187,9 +189,13 @@ impl Listener {
         }
         self.outgoing =
             heard(me) && registry.active_node(me).is_none() || nodes.values().any(|node| !node.standing.is_active());
-        let names = addresses::follow(learnt, nodes.iter().map(|(peer, node)| (*peer, node.address.as_str())));
-        looking_up.abort();
-        *looking_up = actix_rt::spawn(addresses::look_up(names, learnt.clone()));
+        let now = addresses::follow(learnt, nodes.iter().map(|(peer, node)| (*peer, node.address.as_str())));
+        // Looking up goes on where the names are the same: begun anew with each change, it might never end.
+        if now != *names {
+            looking_up.abort();
+            *looking_up = actix_rt::spawn(addresses::look_up(now.clone(), learnt.clone()));
+            *names = now;
+        }
         let gone: Vec<Identity> = self.others.keys().filter(|peer| !nodes.contains_key(peer)).cloned().collect();
         gone.iter().for_each(|peer| self.forget(peer, ctx));
         for (peer, node) in nodes {

@@ -10,7 +10,7 @@ use std::{
 use minidlt_protocol::{
     governance::Change,
     limits::MAX_LIFETIME_MILLIS,
-    registry::{NodeRole, Role, SignerRole},
+    registry::{EntryKey, NodeRole, Role, SignerRole},
     state::Outcome,
     transaction::Operation,
     types::{Hash, Height},
@@ -22,7 +22,7 @@ use crate::{
     client::{
         ClientError, NodeClient,
         answers::Fate,
-        changes::{Done, Draft, decide},
+        changes::{Done, Draft, decide, revision},
         connect::ConnectNode,
         run::block_on,
         submission::Signer,
@@ -83,6 +83,16 @@ where
             }
         }
     })
+}
+
+/// Makes a change of an entry that is there, whose revision it names.
+pub fn make_of(
+    connect: &ConnectNode,
+    how: &How,
+    key: EntryKey,
+    change: impl FnOnce(u64) -> Change,
+) -> Result<(), Failure> {
+    make(connect, how, async |node| Ok(change(revision(node, &key).await?)))
 }
 
 /// Submits a transaction, and waits until it is decided.

@@ -7,12 +7,7 @@ use serde_json::{Value, json};
 
 use super::Failure;
 use crate::client::{
-    ClientError, NodeClient,
-    answers::HistoryEntry,
-    changes::{find, list},
-    connect::ConnectNode,
-    run::block_on,
-    time::rfc3339,
+    ClientError, NodeClient, answers::HistoryEntry, changes::find, connect::ConnectNode, run::block_on, time::rfc3339,
 };
 
 /// What is looked at.
@@ -134,10 +129,9 @@ impl Look {
 }
 
 async fn all(node: &NodeClient, kind: Kind) -> Result<Vec<Value>, ClientError> {
-    let mut entries = list(node, kind.collection()).await?;
+    let mut entries = node.entries(kind.collection()).await?;
     if kind == Kind::Policy {
-        let always = [policies::ORDERERS, policies::ORGANISATIONS, policies::POLICIES];
-        let unset: Vec<Value> = always
+        let unset: Vec<Value> = policies::ALL
             .iter()
             .filter(|name| entries.iter().all(|entry| entry["name"] != **name))
             .map(|name| by_default(name))

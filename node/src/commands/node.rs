@@ -10,12 +10,11 @@ use minidlt_protocol::{
 
 use super::{
     Failure,
-    change::{How, make, node_role},
+    change::{How, make, make_of, node_role},
     look::{Kind, Look},
 };
 use crate::client::{
-    ClientError,
-    changes::{public_key, revision},
+    changes::public_key,
     connect::ConnectNode,
     time::{now, parse_duration},
 };
@@ -139,8 +138,7 @@ impl OfOne {
     /// Makes the change that `with` makes of one that changes nothing.
     fn change(self, with: impl FnOnce(ChangeNode) -> ChangeNode) -> Result<(), Failure> {
         let Self { connect, how, member: node } = self;
-        make(&connect, &how, async |client| -> Result<Change, ClientError> {
-            let revision = revision(client, &EntryKey::Node(node.clone())).await?;
+        make_of(&connect, &how, EntryKey::Node(node.clone()), |revision| {
             let nothing = ChangeNode {
                 node,
                 revision,
@@ -150,7 +148,7 @@ impl OfOne {
                 address: None,
                 standing: None,
             };
-            Ok(Change::ChangeNode(with(nothing)))
+            Change::ChangeNode(with(nothing))
         })
     }
 }

@@ -10,12 +10,12 @@ use minidlt_protocol::{
 
 use super::{
     Failure,
-    change::{How, make, user_role},
+    change::{How, make, make_of, user_role},
     look::{Kind, Look},
 };
 use crate::client::{
     ClientError,
-    changes::{public_key, revision},
+    changes::public_key,
     connect::{Connect, ConnectNode},
     files::read_text,
 };
@@ -157,10 +157,8 @@ impl Add {
 impl OfOne {
     fn change(self, change: impl FnOnce(Name, u64) -> Change) -> Result<(), Failure> {
         let Self { connect, how, organisation } = self;
-        make(&connect, &how, async |node| -> Result<Change, ClientError> {
-            let revision = revision(node, &EntryKey::Organisation(organisation.clone())).await?;
-            Ok(change(organisation, revision))
-        })
+        let key = EntryKey::Organisation(organisation.clone());
+        make_of(&connect, &how, key, |revision| change(organisation, revision))
     }
 }
 

@@ -9,14 +9,10 @@ use minidlt_protocol::{
 
 use super::{
     Failure,
-    change::{How, make, user_role},
+    change::{How, make, make_of, user_role},
     look::{Kind, Look},
 };
-use crate::client::{
-    ClientError,
-    changes::{public_key, revision},
-    connect::ConnectNode,
-};
+use crate::client::{changes::public_key, connect::ConnectNode};
 
 /// Enrol users and change them; list them
 #[derive(Debug, clap::Args)]
@@ -132,10 +128,9 @@ impl OfOne {
     /// Makes the change that `with` makes of one that changes nothing.
     fn change(self, with: impl FnOnce(ChangeUser) -> ChangeUser) -> Result<(), Failure> {
         let Self { connect, how, member: user } = self;
-        make(&connect, &how, async |node| -> Result<Change, ClientError> {
-            let revision = revision(node, &EntryKey::User(user.clone())).await?;
+        make_of(&connect, &how, EntryKey::User(user.clone()), |revision| {
             let nothing = ChangeUser { user, revision, public_key: None, roles: None, gateways: None, standing: None };
-            Ok(Change::ChangeUser(with(nothing)))
+            Change::ChangeUser(with(nothing))
         })
     }
 }

@@ -5,14 +5,9 @@ use serde_json::Value;
 
 use crate::client::{api::NodeClient, error::ClientError};
 
-/// All entries of a kind, in the order of their names.
-pub async fn list(node: &NodeClient, collection: &'static str) -> Result<Vec<Value>, ClientError> {
-    node.entries(collection).await
-}
-
 /// An entry, if it is there.
 pub async fn find(node: &NodeClient, key: &EntryKey) -> Result<Option<Value>, ClientError> {
-    let entries = list(node, key.collection()).await?;
+    let entries = node.entries(key.collection()).await?;
     Ok(entries.into_iter().find(|entry| name_of(entry) == key.name()))
 }
 

@@ -15,7 +15,7 @@ mod words;
 pub use self::{
     deciding::decide,
     draft::{Draft, DraftError},
-    entries::{find, list, revision},
+    entries::{find, revision},
     keys::public_key,
     words::Done,
 };

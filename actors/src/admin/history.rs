@@ -7,12 +7,12 @@ use minidlt_protocol::{
     block::Block,
     registry::EntryKey,
     transaction::{Operation, id_of, open},
-    types::{Hash, Height, Identity, Name, Timestamp},
+    types::{Hash, Height, Identity, Timestamp},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{State, auth::By, blocking, limits::PAGE_CHANGES, problem::Problem, registry::named};
+use super::{State, auth::By, blocking, limits::PAGE_CHANGES, problem::Problem, registry::Named};
 use crate::store::Changed;
 
 #[derive(Deserialize)]
@@ -34,35 +34,13 @@ struct Entry {
     operation: Operation,
 }
 
-/// Declares the handler of an entry's history, for each kind of them.
-macro_rules! histories {
-    ($($handler:ident: $name:ty => $key:ident,)+) => {
-        $(
-            pub async fn $handler(
-                state: web::Data<State>,
-                by: By,
-                path: web::Path<String>,
-                query: web::Query<HistoryQuery>,
-            ) -> Result<HttpResponse, Problem> {
-                history(state, by, EntryKey::$key(named::<$name>(&path)?), query.into_inner()).await
-            }
-        )+
-    };
-}
-
-histories! {
-    user: Identity => User,
-    node: Identity => Node,
-    organisation: Name => Organisation,
-    policy: Name => Policy,
-}
-
-async fn history(
+pub async fn get(
     state: web::Data<State>,
     By(caller): By,
-    key: EntryKey,
-    query: HistoryQuery,
+    Named(key): Named,
+    query: web::Query<HistoryQuery>,
 ) -> Result<HttpResponse, Problem> {
+    let query = query.into_inner();
     let limit = query.limit.unwrap_or(PAGE_CHANGES);
     if !(1..=PAGE_CHANGES).contains(&limit) {
         return Err(Problem::bad_request(format!("limit={limit}: from 1 to {PAGE_CHANGES}")));

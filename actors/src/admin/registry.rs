@@ -3,14 +3,16 @@
 //! A single entry is told as the head's header certifies it, so with and without its proof it is the
 //! same: as things stood after the block before the head.
 
-use std::str::FromStr;
+use std::{
+    future::{Ready, ready},
+    str::FromStr,
+};
 
-use actix_web::{HttpResponse, http::header, web};
+use actix_web::{FromRequest, HttpRequest, HttpResponse, dev::Payload, http::header, web};
 use minidlt_protocol::{
     codec,
     limits::MAX_GENESIS_BYTES,
     registry::{EntryKey, PolicyEntry},
-    types::{Identity, Name},
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -51,33 +53,41 @@ pub async fn policies(state: web::Data<State>) -> HttpResponse {
     HttpResponse::Ok().json(json!({ "policies": policies }))
 }
 
-/// Declares the handler of a single entry, for each kind of them.
-macro_rules! entries {
-    ($($handler:ident: $name:ty => $key:ident,)+) => {
-        $(
-            pub async fn $handler(
-                state: web::Data<State>,
-                path: web::Path<String>,
-                query: web::Query<EntryQuery>,
-            ) -> Result<HttpResponse, Problem> {
-                entry(state, EntryKey::$key(named::<$name>(&path)?), query.proof).await
-            }
-        )+
-    };
+/// The entry that a path names: `/v1/users/{name}` and what lies below it, and so on.
+pub struct Named(pub EntryKey);
+
+impl FromRequest for Named {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let collection = request.match_pattern().and_then(|path| path.split('/').nth(2).map(str::to_owned));
+        let name = web::Path::<String>::from_request(request, payload).into_inner();
+        let name = name.map_err(|error| Problem::bad_request(error.to_string()));
+        ready(name.and_then(|name| key(collection.as_deref().unwrap_or_default(), &name)).map(Self))
+    }
 }
 
-entries! {
-    user: Identity => User,
-    node: Identity => Node,
-    organisation: Name => Organisation,
-    policy: Name => Policy,
+fn key(collection: &str, name: &str) -> Result<EntryKey, Problem> {
+    match collection {
+        "users" => named(name).map(EntryKey::User),
+        "nodes" => named(name).map(EntryKey::Node),
+        "organisations" => named(name).map(EntryKey::Organisation),
+        "policies" => named(name).map(EntryKey::Policy),
+        _ => Err(Problem::internal("the path names no entry")),
+    }
 }
 
-pub fn named<T: FromStr<Err: std::fmt::Display>>(path: &str) -> Result<T, Problem> {
-    path.parse().map_err(|error: T::Err| Problem::bad_request(error.to_string()))
+fn named<T: FromStr<Err: std::fmt::Display>>(name: &str) -> Result<T, Problem> {
+    name.parse().map_err(|error: T::Err| Problem::bad_request(error.to_string()))
 }
 
-async fn entry(state: web::Data<State>, key: EntryKey, proof: bool) -> Result<HttpResponse, Problem> {
+pub async fn entry(
+    state: web::Data<State>,
+    Named(key): Named,
+    query: web::Query<EntryQuery>,
+) -> Result<HttpResponse, Problem> {
+    let proof = query.proof;
     let mut response = HttpResponse::Ok();
     response.content_type("application/json");
     if proof {

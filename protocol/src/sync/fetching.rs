@@ -51,6 +51,9 @@ pub(super) struct Fetching {
     responder: Option<Identity>,
     asked: Option<Asked>,
     accepted: VecDeque<Accepted>,
+    /// The last question that this node took back, of a responder that did nothing wrong: its answer is asked
+    /// for, and of no use.
+    taken_back: Option<(Identity, Height)>,
     /// How much to ask for at once.
     bytes: usize,
     /// Who was responder last: the next one that is ahead comes next, so that no peer, whatever it
@@ -93,7 +96,11 @@ impl Synchroniser {
     pub(super) fn on_answer(&mut self, now: Duration, peer: &Identity, from: Height, (count, bytes): (u64, usize)) {
         let responds = self.fetching.responder.as_ref() == Some(peer);
         let Some(asked) = self.fetching.asked.take_if(|asked| responds && asked.from == from) else {
-            return self.outputs.push(Output::Unasked);
+            let late = self.fetching.taken_back.take_if(|(whom, height)| (&*whom, *height) == (peer, from));
+            if late.is_none() {
+                self.outputs.push(Output::Unasked);
+            }
+            return;
         };
         let Some(last) = count.checked_sub(1).and_then(|more| from.get().checked_add(more)).map(Height::new) else {
             return self.blame(now, peer, Fault::Empty);
@@ -118,8 +125,9 @@ impl Synchroniser {
         // What was accepted after it follows it, and so does what was asked for.
         self.outputs.push(Output::DropAccepted);
         self.fetching.accepted.clear();
-        self.fetching.asked = None;
-        self.fetching.responder = None;
+        let asked = self.fetching.asked.take().map(|asked| asked.from);
+        let honest = self.fetching.responder.take().filter(|responder| responder != peer);
+        self.fetching.taken_back = honest.zip(asked);
         if forked {
             self.ask(now, peer, Some(self.head.height));
         }

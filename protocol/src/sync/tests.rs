@@ -123,6 +123,20 @@ fn a_claim_is_questioned_and_only_what_is_proven_is_fetched() {
     assert_eq!(get_blocks(&world.stands(2, at(9))), [], "one responder at a time");
 }
 
+/// What comes after a lie is asked for anew, and the honest answer to the question before is no fault.
+#[test]
+fn an_answer_to_a_question_that_was_taken_back_is_passed_over_once() {
+    let mut world = World::four(0);
+    assert_eq!(get_blocks(&world.stands(1, at(4))), [(node(1), 1, LEAST_BYTES)]);
+    world.stands(2, at(9));
+    assert_eq!(get_blocks(&world.answers(1, 1, 4)), [(node(2), 5, LEAST_BYTES)]);
+    assert_eq!(get_blocks(&world.refuses(1, false)), [(node(2), 1, LEAST_BYTES)]);
+    assert_eq!(world.answers(3, 5, 5), [Output::Unasked], "another was asked");
+    assert_eq!(world.answers(2, 5, 5), []);
+    assert_eq!(world.answers(2, 5, 5), [Output::Unasked], "once");
+    assert!(world.answers(2, 1, 9).contains(&Output::Accept));
+}
+
 #[test]
 fn one_behind_for_a_moment_is_no_reason_to_ask() {
     let mut world = World::four(5);

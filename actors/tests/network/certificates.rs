@@ -55,7 +55,8 @@ impl Ca {
     pub fn issue_for(&self, common_name: &str, organisation: &str, days: Range<i64>) -> Credentials {
         let key = key();
         let mut builder = builder(common_name, organisation, &key);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
+        // OpenSSL reads a coarser clock, which may be a second behind when a new one has just begun.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64 - 1;
         let day = |days: i64| Asn1Time::from_unix(now + days * 86_400).unwrap();
         builder.set_not_before(&day(days.start)).unwrap();
         builder.set_not_after(&day(days.end)).unwrap();

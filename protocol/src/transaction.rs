@@ -30,7 +30,7 @@ use crate::{
         MAX_TRANSACTION_BYTES,
     },
     merkle,
-    registry::{EntryKey, Registry, Role},
+    registry::{EntryKey, Explanation, Registry, Role},
     types::{Hash, Identity, Timestamp},
     verified::Verified,
 };
@@ -431,6 +431,17 @@ impl Transaction {
         match &self.effect {
             Effect::Records(_) | Effect::Evidence(_) => Ok(()),
             Effect::Change(change) => Ok(governance::permit(change, &self.signers(registry), registry)?),
+        }
+    }
+
+    /// What of each policy that it needs is met by its signers.
+    pub fn explain(&self, registry: &Registry) -> Vec<(String, Explanation)> {
+        match &self.effect {
+            Effect::Records(_) | Effect::Evidence(_) => vec![],
+            Effect::Change(change) => {
+                let explained = governance::explain(change, &self.signers(registry), registry);
+                explained.into_iter().map(|(name, explanation)| (name.to_owned(), explanation)).collect()
+            }
         }
     }
 

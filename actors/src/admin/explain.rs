@@ -2,12 +2,7 @@
 //! are being collected. Nothing is submitted.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use minidlt_protocol::{
-    governance,
-    registry::Explanation,
-    transaction::{Effect, Transaction},
-    types::Hash,
-};
+use minidlt_protocol::{registry::Explanation, transaction::Transaction, types::Hash};
 use serde::Serialize;
 use serde_json::json;
 
@@ -16,7 +11,7 @@ use super::{State, auth::By, blocking, body, limits::EXPLANATION_BYTES, prepare,
 /// A policy, and what of it is met.
 #[derive(Serialize)]
 struct Needed {
-    policy: &'static str,
+    policy: String,
     #[serde(flatten)]
     explanation: Explanation,
 }
@@ -57,10 +52,7 @@ fn explain(state: &State, asked: &[u8]) -> Result<Explained, Problem> {
     let registry = state.api.members.registry();
     let transaction = Transaction::parse(submit::from_json(asked)?, &state.network).map_err(refused)?;
     let transaction = transaction.verify(&registry).map_err(refused)?;
-    let policies = match &transaction.effect {
-        Effect::Change(change) => governance::explain(change, &transaction.signers(&registry), &registry),
-        Effect::Records(_) | Effect::Evidence(_) => vec![],
-    };
+    let policies = transaction.explain(&registry);
     let now = prepare::now()?;
     let possible = transaction.check_time(now).and_then(|()| transaction.authorise(&registry, None));
     let possible = possible.and_then(|()| transaction.rehearse(&registry, now));

@@ -19,6 +19,7 @@ pub mod metrics;
 mod post;
 pub mod progress;
 pub mod reporter;
+pub mod restore;
 pub mod session;
 pub mod shares;
 pub mod signer;

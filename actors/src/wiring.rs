@@ -40,6 +40,7 @@ use crate::{
     },
     metrics::Metrics,
     reporter::{self, Reporter},
+    restore,
     signer::{Keys, Signer},
     store::{self, Store},
     sync::{self, Sync},
@@ -105,7 +106,7 @@ pub async fn start(settings: Settings, vote_from: Option<Height>) -> Result<Runn
     let bind = |key, address| TcpListener::bind(address).map_err(|reason| StartError::Port { key, address, reason });
     let genesis = Arc::new(genesis);
     let store_settings =
-        store::Settings { directory: data_dir.join("ledger"), genesis: genesis.clone(), node: me.clone() };
+        store::Settings { directory: data_dir.join(restore::LEDGER), genesis: genesis.clone(), node: me.clone() };
     let (writer, reader) = store::open(store_settings)?;
     let api_socket = bind("api_listen", settings.api_listen)?;
     let peers_socket = bind("peers_listen", settings.peers_listen)?;

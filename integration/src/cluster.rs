@@ -220,14 +220,23 @@ impl Cluster {
         self.start_node_by(i, &[]);
     }
 
+    /// Starts a node with more arguments.
+    pub fn start_node_with(&mut self, i: usize, arguments: &[&str]) {
+        self.spawn_node(i, &[], arguments);
+    }
+
     /// Starts a node by the words of a command that becomes it.
     pub fn start_node_by(&mut self, i: usize, words: &[&str]) {
+        self.spawn_node(i, words, &[]);
+    }
+
+    fn spawn_node(&mut self, i: usize, words: &[&str], arguments: &[&str]) {
         let log = File::options().create(true).append(true).open(self.node(i).join("node.log")).expect("a log file");
         let errors = log.try_clone().expect("a second handle");
         let place = self.net.as_ref().map(|net| net.words(i)).unwrap_or_default();
         let words: Vec<&str> = place.iter().map(String::as_str).chain(words.iter().copied()).collect();
         let mut command = program(&words);
-        command.arg("start").arg(self.node(i)).stdin(Stdio::null()).stdout(log).stderr(errors);
+        command.arg("start").arg(self.node(i)).args(arguments).stdin(Stdio::null()).stdout(log).stderr(errors);
         self.nodes[i] = Some(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")));
     }
 

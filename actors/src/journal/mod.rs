@@ -153,10 +153,7 @@ impl Half {
             Ok((file, bytes))
         };
         let (file, bytes) = open().map_err(failed)?;
-        file.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => JournalError::Locked { path: path.clone() },
-            TryLockError::Error(reason) => failed(reason),
-        })?;
+        lock(&file, &path)?;
         let allocated = bytes.len() as u64;
         Ok((Self { file, path, allocated }, bytes))
     }
@@ -183,6 +180,13 @@ impl Half {
         }
         self.file.sync_all()
     }
+}
+
+fn lock(file: &File, path: &Path) -> Result<(), JournalError> {
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => JournalError::Locked { path: path.to_owned() },
+        TryLockError::Error(reason) => JournalError::Io { path: path.to_owned(), reason },
+    })
 }
 
 /// The log, open for appending. One process holds it at a time.
@@ -258,6 +262,20 @@ impl Journal {
         let opened = Self::open(directory)?;
         let (journal, _) = opened.ok_or_else(|| failed(io::Error::other("it was made, and cannot be read back")))?;
         Ok(journal)
+    }
+
+    /// Removes the log in `directory`, which no process may hold; `false` where there was none. A crash leaves a
+    /// part of it, which is no log.
+    pub fn forget(directory: &Path) -> Result<bool, JournalError> {
+        let found = FILES.map(|file| directory.join(file)).into_iter().filter(|path| path.exists());
+        let found: Vec<_> = found.collect();
+        for path in &found {
+            let failed = |reason| JournalError::Io { path: path.clone(), reason };
+            let file = File::open(path).map_err(failed)?;
+            lock(&file, path)?;
+            std::fs::remove_file(path).and_then(|()| File::open(directory)?.sync_all()).map_err(failed)?;
+        }
+        Ok(!found.is_empty())
     }
 
     /// The height this log is of. All below are done.

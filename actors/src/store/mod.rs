@@ -13,6 +13,7 @@
 //! A store that cannot write does not answer: it stops the process, since a node that goes on
 //! without its ledger could only break promises.
 
+mod copy;
 mod database;
 mod history;
 mod manifest;
@@ -28,6 +29,7 @@ mod writer;
 use actix::{Actor, Context, Handler, MessageResult};
 
 pub use self::{
+    copy::{CopyError, copy_as},
     history::Changed,
     open::{OpenError, Settings, open},
     schema::MAX_OPEN_FILES,

@@ -50,7 +50,10 @@ pub enum OpenError {
     Locked(PathBuf),
     #[error("{}: the ledger of network {found}; the genesis file's is {expected}", path.display())]
     OtherNetwork { path: PathBuf, found: Hash, expected: Hash },
-    #[error("{}: the ledger of node {found}; this is {expected}", path.display())]
+    #[error(
+        "{}: the ledger of node {found}; this is {expected}. 'minidlt restore' makes a copy of it this node's",
+        path.display()
+    )]
     OtherNode { path: PathBuf, found: Identity, expected: Identity },
     #[error("{}: written by a newer version of this program ({found}; this one knows schema {SCHEMA})", path.display())]
     NewerSchema { path: PathBuf, found: String },
@@ -75,7 +78,7 @@ pub enum OpenError {
 }
 
 /// The file whose lock says that a process is using the ledger.
-const LOCK_FILE: &str = "in-use.lock";
+pub(super) const LOCK_FILE: &str = "in-use.lock";
 /// RocksDB's pointer to its manifest: where it is missing, RocksDB starts from nothing.
 const CURRENT_FILE: &str = "CURRENT";
 
@@ -84,8 +87,7 @@ pub fn open(settings: Settings) -> Result<(Writer, Reader), OpenError> {
     let Settings { directory, genesis, node } = settings;
     let lock = prepare(&directory)?;
     check_families(&directory)?;
-    let mark = read_mark(&directory)?;
-    heal_log(&directory, mark.as_ref())?;
+    let mark = heal(&directory)?;
     let mark = mark.map_or_else(|| make_mark(&directory), Ok)?;
     let db = DB::open_cf_descriptors(&schema::database_options(), &directory, schema::families())
         .map_err(|error| refused(&directory, &error))?;
@@ -106,21 +108,8 @@ pub fn open(settings: Settings) -> Result<(Writer, Reader), OpenError> {
 
 /// Opens a ledger that no node is using, for reading alone; not a byte of it is changed.
 pub(super) fn open_read_only(directory: &Path) -> Result<(DB, Option<File>), OpenError> {
-    if !directory.exists() {
-        return Err(OpenError::Missing(directory.to_owned()));
-    }
-    if !directory.is_dir() {
-        return Err(OpenError::NotADirectory(directory.to_owned()));
-    }
-    // A backup has no lock file, and needs none.
-    let lock = File::open(directory.join(LOCK_FILE)).ok();
-    if let Some(Err(TryLockError::WouldBlock)) = lock.as_ref().map(File::try_lock_shared) {
-        return Err(OpenError::Locked(directory.to_owned()));
-    }
-    check_current(directory)?;
-    if !directory.join(CURRENT_FILE).exists() {
-        return Err(OpenError::Missing(directory.to_owned()));
-    }
+    let lock = lock_to_read(directory)?;
+    check_begins(directory)?;
     check_families(directory)?;
     check_log(directory, read_mark(directory)?.as_ref())?;
     let mut options = schema::database_options();
@@ -132,8 +121,44 @@ pub(super) fn open_read_only(directory: &Path) -> Result<(DB, Option<File>), Ope
     Ok((db, lock))
 }
 
+/// Keeps nodes from a ledger that is there; a backup has no lock file, and needs none.
+pub(super) fn lock_to_read(directory: &Path) -> Result<Option<File>, OpenError> {
+    if !directory.exists() {
+        return Err(OpenError::Missing(directory.to_owned()));
+    }
+    if !directory.is_dir() {
+        return Err(OpenError::NotADirectory(directory.to_owned()));
+    }
+    let lock = File::open(directory.join(LOCK_FILE)).ok();
+    match lock.as_ref().map(File::try_lock_shared) {
+        Some(Err(TryLockError::WouldBlock)) => Err(OpenError::Locked(directory.to_owned())),
+        _ => Ok(lock),
+    }
+}
+
+/// There is a ledger, and RocksDB will find its beginning.
+pub(super) fn check_begins(directory: &Path) -> Result<(), OpenError> {
+    check_current(directory)?;
+    match directory.join(CURRENT_FILE).exists() {
+        true => Ok(()),
+        false => Err(OpenError::Missing(directory.to_owned())),
+    }
+}
+
+/// Opens a whole ledger to write to it, whosever it is; [`heal`] has seen its log.
+pub(super) fn open_to_write(directory: &Path) -> Result<DB, OpenError> {
+    check_families(directory)?;
+    let mut options = schema::database_options();
+    options.create_if_missing(false);
+    options.create_missing_column_families(false);
+    let db =
+        DB::open_cf_descriptors(&options, directory, schema::families()).map_err(|error| refused(directory, &error))?;
+    stored_schema(directory, &db)?.ok_or_else(|| OpenError::Missing(directory.to_owned()))?;
+    Ok(db)
+}
+
 /// What RocksDB said: the files are not what was written, or something is wrong that may pass.
-fn refused(directory: &Path, error: &rocksdb::Error) -> OpenError {
+pub(super) fn refused(directory: &Path, error: &rocksdb::Error) -> OpenError {
     let (path, reason) = (directory.to_owned(), error.to_string());
     match error.kind() {
         ErrorKind::Corruption => OpenError::Damaged { path, reason },
@@ -141,17 +166,18 @@ fn refused(directory: &Path, error: &rocksdb::Error) -> OpenError {
     }
 }
 
-/// A last write of which only parts are there is cut off: nothing had been told of it.
-fn heal_log(directory: &Path, mark: Option<&Mark>) -> Result<(), OpenError> {
+/// A last write of which only parts are there is cut off: nothing had been told of it. Answers the log's mark.
+pub(super) fn heal(directory: &Path) -> Result<Option<Mark>, OpenError> {
     let unfit = |trouble| unfit_log(directory, trouble);
-    if let Some((path, at)) = wal::torn_end(directory, mark).map_err(unfit)? {
+    let mark = read_mark(directory)?;
+    if let Some((path, at)) = wal::torn_end(directory, mark.as_ref()).map_err(unfit)? {
         log::warn!("{}: the last write, at byte {at}, was torn; nothing had been told of it", path.display());
         wal::cut(&path, at).map_err(unfit)?;
     }
-    Ok(())
+    Ok(mark)
 }
 
-/// As [`heal_log`] for who may not change a byte.
+/// As [`heal`] for who may not change a byte.
 fn check_log(directory: &Path, mark: Option<&Mark>) -> Result<(), OpenError> {
     match wal::torn_end(directory, mark).map_err(|trouble| unfit_log(directory, trouble))? {
         None => Ok(()),

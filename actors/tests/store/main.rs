@@ -8,6 +8,7 @@ mod ledger;
 mod mempool;
 #[path = "../shared/random.rs"]
 mod random;
+mod restore;
 mod scale;
 mod support;
 mod sync;

@@ -4,7 +4,6 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use minidlt_integration::{Cluster, Mode, Plan, figures, program, run, until};
@@ -54,16 +53,10 @@ fn back_up(cluster: &Cluster, name: &str) -> (PathBuf, u64) {
     (PathBuf::from(path), answer["height"].as_u64().expect("a height"))
 }
 
-/// As an administrator does it: the copy in the ledger's place, and no record of votes.
+/// As an administrator does it.
 fn restore(cluster: &Cluster, copy: &Path) {
-    let data = cluster.node(VICTIM).join("data");
-    fs::remove_dir_all(data.join("ledger")).expect("the ledger");
-    run(Command::new("cp").arg("--recursive").arg(copy).arg(data.join("ledger")));
-    for entry in fs::read_dir(&data).expect("the node's data").flatten() {
-        if entry.file_name().to_string_lossy().starts_with("signer-") {
-            fs::remove_file(entry.path()).expect("a record of votes");
-        }
-    }
+    fs::remove_dir_all(cluster.node(VICTIM).join("data/ledger")).expect("the ledger");
+    run(program(&[]).arg("restore").arg(cluster.node(VICTIM)).arg("--from").arg(copy));
 }
 
 fn blocks_verified(cluster: &Cluster) -> u64 {

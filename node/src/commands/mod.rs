@@ -17,6 +17,7 @@ mod organisation;
 mod policy;
 mod receipt;
 mod renew;
+mod restore;
 mod send;
 mod start;
 mod state_proof;
@@ -53,6 +54,7 @@ commands! {
     Keygen(keygen::Keygen),
     CheckConfig(check_config::CheckConfig),
     Renew(renew::Renew),
+    Restore(restore::Restore),
     Submit(submit::Submit),
     User(user::UserCommand),
     Node(node::NodeCommand),

@@ -15,6 +15,13 @@ pub fn load_genesis(path: &Path) -> Result<Genesis, ConfigError> {
     read_genesis(path).map(|(genesis, _)| genesis)
 }
 
+/// Reads a genesis file that may be a successor to be signed: all but that it is signed by all who must is checked.
+pub fn load_unsigned_genesis(path: &Path) -> Result<Genesis, ConfigError> {
+    let genesis: Genesis = parse_yaml(path, &read_text(path, MAX_GENESIS_BYTES)?)?;
+    let wrong = |error| ConfigError::file(path, Problem::Genesis(error));
+    genesis.check_unsigned().map_err(wrong).map(|()| genesis)
+}
+
 /// The genesis with its organisations' authorities.
 pub(crate) fn read_genesis(path: &Path) -> Result<(Genesis, Authority), ConfigError> {
     let genesis: Genesis = parse_yaml(path, &read_text(path, MAX_GENESIS_BYTES)?)?;

@@ -43,6 +43,8 @@ pub const MAX_POLICIES: usize = 1_000;
 pub const MAX_POLICY_DEPTH: usize = 8;
 /// Most pieces of evidence that the state keeps of one voter; the first that came.
 pub const EVIDENCE_A_VOTER: usize = 16;
+/// Most networks before one, each the successor of the one before.
+pub const MAX_PREDECESSORS: usize = 8;
 /// Most bytes of a genesis file.
 pub const MAX_GENESIS_BYTES: usize = 16 << 20;
 

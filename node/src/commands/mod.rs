@@ -18,6 +18,7 @@ mod policy;
 mod receipt;
 mod renew;
 mod restore;
+mod revive;
 mod send;
 mod start;
 mod state_proof;
@@ -55,6 +56,7 @@ commands! {
     CheckConfig(check_config::CheckConfig),
     Renew(renew::Renew),
     Restore(restore::Restore),
+    Revive(revive::Revive),
     Submit(submit::Submit),
     User(user::UserCommand),
     Node(node::NodeCommand),

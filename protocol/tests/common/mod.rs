@@ -90,6 +90,7 @@ pub fn genesis(consensus: ConsensusMode) -> Genesis {
             user(ADMINS[3], &[Role::Admin], &[3]),
         ],
         policies: BTreeMap::from([(name("orderers"), Policy::AtLeast { at_least: 3, of: admins.collect() })]),
+        predecessor: None,
     }
 }
 

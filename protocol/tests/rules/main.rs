@@ -13,4 +13,5 @@ mod messages;
 mod receipts;
 mod state;
 mod state_proofs;
+mod successors;
 mod transactions;

@@ -27,6 +27,12 @@ pub(crate) fn read_genesis(path: &Path) -> Result<(Genesis, Authority), ConfigEr
     let genesis: Genesis = parse_yaml(path, &read_text(path, MAX_GENESIS_BYTES)?)?;
     let wrong = |problem| ConfigError::file(path, problem);
     genesis.check().map_err(|error| wrong(Problem::Genesis(error)))?;
+    if genesis.predecessor.is_some() {
+        // What is in it came by transactions; what of it does not hold is passed over, as on the chain before.
+        let active = genesis.organisations.iter().filter(|one| one.standing.is_active());
+        let (authority, _) = Authority::of_those_that_hold(active);
+        return Ok((genesis, authority));
+    }
     let authority = Authority::new(&genesis.organisations).map_err(|bad| wrong(Problem::Ca(bad)))?;
     genesis.nodes.iter().try_for_each(check_address).map_err(wrong)?;
     Ok((genesis, authority))

@@ -148,7 +148,7 @@ impl Revival {
         fs::rename(&self.genesis, self.cluster.directory.path().join("before.yaml")).expect("moved");
         fs::rename(&self.successor, &self.genesis).expect("moved");
         let unprepared = refused(&self.cluster, &[&"start", &self.cluster.node(0)]);
-        assert!(unprepared.contains("the ledger of network "), "{unprepared}");
+        assert!(unprepared.contains("which the genesis file's carries on"), "{unprepared}");
         for node in self.left.clone() {
             let (directory, from) = (self.cluster.node(node), self.ledger(node));
             let said = done(&self.cluster, &[&"restore", &directory, &"--from", &from]);

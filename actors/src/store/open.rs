@@ -53,6 +53,12 @@ pub enum OpenError {
     #[error("{}: the ledger of network {found}; the genesis file's is {expected}", path.display())]
     OtherNetwork { path: PathBuf, found: Hash, expected: Hash },
     #[error(
+        "{}: the ledger of network {found}, which the genesis file's carries on. 'minidlt restore DIR --from {}' keeps \
+         it, and the node begins anew",
+        path.display(), path.display()
+    )]
+    NetworkBefore { path: PathBuf, found: Hash },
+    #[error(
         "{}: the ledger of node {found}; this is {expected}. 'minidlt restore' makes a copy of it this node's",
         path.display()
     )]
@@ -331,6 +337,10 @@ fn stored_head(directory: &Path, database: &Database) -> Result<Head, OpenError>
     let path = directory.to_owned();
     let missing = |key: &[u8]| missing(directory, key);
     let found = read_meta(directory, &database.db, meta::NETWORK)?.ok_or_else(|| missing(meta::NETWORK))?;
+    let before = database.genesis.predecessor.as_ref();
+    if before.is_some_and(|before| before.genesis.id() == found) {
+        return Err(OpenError::NetworkBefore { path, found });
+    }
     if found != database.network {
         return Err(OpenError::OtherNetwork { path, found, expected: database.network });
     }

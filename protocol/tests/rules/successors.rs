@@ -323,5 +323,5 @@ fn a_successor_has_successors_and_the_first_chain_is_proven_by_the_last() {
     }
     let ledger = network.ledger();
     let last = network.certified(&ledger.head, &[], &[0, 1, 2]);
-    assert_eq!(make(&network, &[last], &[]).unwrap_err().to_string(), "more than 8 networks before it");
+    assert_eq!(make(&network, &[last], &[]).unwrap_err().to_string(), "more than 6 networks before it");
 }

@@ -41,7 +41,7 @@ use crate::{
     metrics::Metrics,
     reporter::{self, Reporter},
     restore,
-    signer::Signer,
+    signer::{Keys, Signer},
     store::{self, Store},
     sync::{self, Sync},
     tls::{Credentials, Live, Renewal, TlsError},
@@ -102,7 +102,7 @@ pub fn descriptors(settings: &Settings) -> u64 {
 /// Starts a node. Ports are bound before anything is written to disk but the ledger's lock. `vote_from` is
 /// its operator's word that it has never voted at this height or above, where its record of that is lost.
 pub async fn start(settings: Settings, vote_from: Option<Height>) -> Result<Running, StartError> {
-    let Settings { identity: me, genesis, network, authority, key, data_dir, tls, limits, .. } = settings;
+    let Settings { identity: me, genesis, network, authority, key, key_files, data_dir, tls, limits, .. } = settings;
     let bind = |key, address| TcpListener::bind(address).map_err(|reason| StartError::Port { key, address, reason });
     let genesis = Arc::new(genesis);
     let store_settings =
@@ -132,10 +132,11 @@ pub async fn start(settings: Settings, vote_from: Option<Height>) -> Result<Runn
     };
     let listener = Listener::new(listener_settings, peers_socket);
     let listener = Listener::start_in_arbiter(&network_arbiter.handle(), |_| listener);
-    let public_key = key.public_key();
+    let keys = Keys::new(me.clone(), key, key_files, members.clone());
+    let held = keys.held();
     let journal_error = |error| StartError::Journal(data_dir.clone(), error);
     let mut signer =
-        Signer::open(me.clone(), network, key, &data_dir, listener.clone().recipient()).map_err(journal_error)?;
+        Signer::open(me.clone(), network, keys, &data_dir, listener.clone().recipient()).map_err(journal_error)?;
     if let Some(from) = vote_from {
         if !signer.has_signed_nothing() {
             return Err(StartError::VoteFrom(from, data_dir));
@@ -194,10 +195,10 @@ pub async fn start(settings: Settings, vote_from: Option<Height>) -> Result<Runn
         publish: signer.clone().recipient(),
     };
     let (timeouts, voter) = (timeouts(&genesis.timeouts), me.clone());
-    let shared = metrics.clone();
+    let (shared, voters_keys) = (metrics.clone(), held.clone());
     // The core is not `Send`, so the actor that holds it is made where it runs.
     let consensus = Consensus::start_in_arbiter(&consensus_arbiter.handle(), move |_| {
-        Consensus::new((voter, public_key), timeouts, consensus_links, signer_links, log, shared)
+        Consensus::new((voter, voters_keys), timeouts, consensus_links, signer_links, log, shared)
     });
     mempool.send(Wake(consensus.clone().recipient())).await?;
 
@@ -210,6 +211,7 @@ pub async fn start(settings: Settings, vote_from: Option<Height>) -> Result<Runn
         sign_draft: signer.clone().recipient(),
         vote_from: signer.clone().recipient(),
         reader: reader.clone(),
+        keys: held,
     };
     let head = reader.head();
     let (voters, coming) = sync::voters(&reader.registry(), head.height);

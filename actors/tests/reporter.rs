@@ -19,9 +19,10 @@ use minidlt_actors::{
     },
     metrics::{Metrics, Reason},
     reporter::{self, Reporter},
-    signer::Signer,
+    signer::{Held, Keys, Signer},
     store::{Writer, reader::Reader},
 };
+use minidlt_config::KeyFiles;
 use minidlt_protocol::{
     block::SharedTransaction,
     consensus::{Timeouts, Wire},
@@ -109,6 +110,7 @@ struct Node {
     reader: Reader,
     desk: Addr<Desk>,
     signer: Addr<Signer>,
+    held: Held,
     reporter: Addr<Reporter>,
     submitted: mpsc::UnboundedReceiver<TransactionBytes>,
     _directory: TempDir,
@@ -122,7 +124,10 @@ impl Node {
         let (sender, submitted) = mpsc::unbounded_channel();
         let desk = Desk { network: network.id, refusals: refusals.into(), submitted: sender }.start();
         let outgoing = desk.clone().recipient();
-        let signer = Signer::open(identity(me), network.id, node_key(me), directory.path(), outgoing);
+        let files = KeyFiles::new(directory.path().join("node.key"));
+        let keys = Keys::new(identity(me), node_key(me), files, reader.members());
+        let held = keys.held();
+        let signer = Signer::open(identity(me), network.id, keys, directory.path(), outgoing);
         // On a thread of its own: Consensus waits for its signatures.
         let signer = signer.unwrap();
         let signer = Signer::start_in_arbiter(&Arbiter::new().handle(), |_| signer);
@@ -132,7 +137,7 @@ impl Node {
             reader: reader.clone(),
         };
         let reporter = Reporter::new(identity(me), links).start();
-        Self { me, network, writer, reader, desk, signer, reporter, submitted, _directory: directory }
+        Self { me, network, writer, reader, desk, signer, held, reporter, submitted, _directory: directory }
     }
 
     async fn report(&self, evidence: Evidence) {
@@ -182,9 +187,8 @@ impl Node {
             proposal: self.signer.clone().recipient(),
             publish: self.signer.clone().recipient(),
         };
-        let key = node_key(self.me).public_key();
-        Consensus::new((identity(self.me), key), Timeouts::default(), links, signer, Default::default(), metrics)
-            .start()
+        let me = (identity(self.me), self.held.clone());
+        Consensus::new(me, Timeouts::default(), links, signer, Default::default(), metrics).start()
     }
 
     fn heard(&self, vote: SignedVote) -> FromPeer<CheckedConsensus> {

@@ -24,7 +24,7 @@ pub mod user;
 
 pub use error::{ConfigError, Origin, Problem};
 pub use genesis::{load_genesis, load_unsigned_genesis};
-pub use keys::{NewKey, generate_key, read_key};
+pub use keys::{KeyFiles, NewKey, generate_key, read_key};
 pub use layers::{ENVIRONMENT_PREFIX, Flags};
 pub use limits::Limits;
 pub use settings::{NODE_FILE, Settings, load, tls_files};

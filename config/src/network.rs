@@ -126,7 +126,52 @@ pub struct Local {
     pub base_port: u16,
 }
 
+/// An organisation that joins a network: what the flags of `init --join` say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Joining {
+    /// The network's name, and how many nodes it began with.
+    pub network: Name,
+    pub nodes: usize,
+    pub organisation: Name,
+    /// Where others find its node.
+    pub host: String,
+    pub base_port: u16,
+}
+
 impl Network {
+    /// One node and one admin of an organisation that is new to the network.
+    pub fn joining(joining: Joining) -> Result<Self, ConfigError> {
+        let flag = |name: &str, problem| ConfigError::key(name, Origin::Flag(format!("--{name}")), problem);
+        let name = |text: String| text.parse::<Name>().map_err(|error| flag("organisation", Problem::Name(error)));
+        let Joining { network, nodes, organisation, host, base_port } = joining;
+        let node = RawNode {
+            name: Some(name(format!("node{nodes}"))?),
+            organisation: organisation.clone(),
+            host,
+            roles: None,
+            port: None,
+        };
+        let admin = RawUser {
+            name: name(format!("{ADMIN}-{organisation}"))?,
+            organisation: organisation.clone(),
+            roles: ADMIN_ROLES.into(),
+            gateways: None,
+        };
+        let file = NetworkFile {
+            network: Some(network),
+            consensus: None,
+            synchronise: Synchronise::default(),
+            organisations: vec![organisation],
+            nodes: vec![node],
+            users: vec![admin],
+        };
+        file.check(base_port, |key, problem| match key {
+            "nodes.0.host" => flag("host", problem),
+            _ if key.starts_with("nodes") => flag("base-port", problem),
+            _ => flag("organisation", problem),
+        })
+    }
+
     /// `Org01` with `node0`, `Org02` with `node1`, and so on, all on this machine.
     pub fn local(local: Local) -> Result<Self, ConfigError> {
         let flag = |name: &str, problem| ConfigError::key(name, Origin::Flag(format!("--{name}")), problem);

@@ -17,7 +17,7 @@ use crate::{
     authority::Authority,
     error::{ConfigError, Origin, Problem},
     genesis::read_genesis,
-    keys::read_signing_key,
+    keys::{KeyFiles, read_signing_key},
     layers::{Flags, Layers},
     limits::Limits,
     raw::{NodeFile, RawIdentity, RawTls},
@@ -40,6 +40,8 @@ pub struct Settings {
     pub authority: Arc<Authority>,
     /// The node's signing key.
     pub key: SecretKey,
+    /// Where it is, and the one that takes its place.
+    pub key_files: KeyFiles,
     pub data_dir: PathBuf,
     pub peers_listen: SocketAddr,
     pub api_listen: SocketAddr,
@@ -143,6 +145,7 @@ impl Check {
             genesis_path,
             authority: Arc::new(authority),
             key,
+            key_files: KeyFiles::new(key_path),
             peers_listen,
             api_listen,
             health_listen,

@@ -4,6 +4,7 @@
 //! | module | holds |
 //! |---|---|
 //! | `cluster` | [`Cluster`]: a network's directory, and its nodes: started, killed, stopped |
+//! | [`commands`] | the program as a member drives it |
 //! | `net` | [`Net`]: a network namespace a node, and [`Links`] between them that can be cut, slowed, made lossy |
 //! | `api` | what the nodes of a cluster are asked, over HTTP |
 //! | `http` | a request with `curl`, and its [`Answer`] |
@@ -25,6 +26,7 @@ mod author;
 pub mod checker;
 mod client;
 mod cluster;
+pub mod commands;
 pub mod figures;
 pub mod fuzz;
 mod http;

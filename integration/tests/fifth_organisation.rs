@@ -2,9 +2,13 @@
 //! and the quorum grows; then an old organisation leaves. All of it by the command line, while users submit
 //! without pause: nothing is lost, and what was proven before still is, from the genesis of four alone.
 
-use std::{collections::BTreeSet, fs, process::Output};
+use std::{collections::BTreeSet, fs};
 
-use minidlt_integration::{Cluster, Load, Mode, Plan, heights_of, until};
+use minidlt_integration::{
+    Cluster, Load, Mode, Plan,
+    commands::{agree, block_of, done},
+    heights_of, until,
+};
 use minidlt_protocol::genesis::Genesis;
 use serde_json::Value;
 
@@ -34,29 +38,7 @@ fn of_four(cluster: &Cluster) -> String {
 
 /// Runs a command as a user through a node of the four, and gives what it said.
 fn run(cluster: &Cluster, user: &str, words: &[&str]) -> String {
-    let (directory, node) = (cluster.user(user).display().to_string(), cluster.api(0));
-    let as_user = ["--as", &directory];
-    let through = ["--node", &node];
-    let through = if words[0] == "endorse" { &[][..] } else { &through[..] };
-    let Output { status, stdout, stderr } = cluster.minidlt(&[words, &as_user, through].concat());
-    let said = [stdout, stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    assert!(status.success(), "{words:?} as {user}: {said}");
-    said
-}
-
-/// A change that its author writes to a file, that these endorse, and that is then sent; the block it is in.
-fn agree(cluster: &Cluster, words: &[&str], author: &str, endorsers: &[&str]) -> u64 {
-    let file = cluster.directory.path().join("change.json").display().to_string();
-    let _of_before = fs::remove_file(&file);
-    run(cluster, author, &[words, &["--out", &file]].concat());
-    endorsers.iter().for_each(|endorser| drop(run(cluster, endorser, &["endorse", &file])));
-    block_of(&run(cluster, author, &["send", &file]))
-}
-
-fn block_of(said: &str) -> u64 {
-    let (_, rest) = said.rsplit_once(" in block ").unwrap_or_else(|| panic!("no block: {said}"));
-    let digits = rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
-    digits.parse().unwrap_or_else(|error| panic!("{error}: {said}"))
+    done(cluster, user, &[words, &["--node", &cluster.api(0)]].concat())
 }
 
 /// How many signatures decide the block of this height, as a receipt of one of its transactions shows.
@@ -115,7 +97,7 @@ fn joins_and_another_leaves(mode: Mode, [before, with_five, after]: [usize; 3]) 
     let file = cluster.directory.path().join("add.json").display().to_string();
     let trust: &[&str] = &["--ca", &ca, "--out", &file];
     run(&cluster, "admin", &[&words[..], trust].concat());
-    ["admin-Org02", "admin-Org03"].iter().for_each(|admin| drop(run(&cluster, admin, &["endorse", &file])));
+    ["admin-Org02", "admin-Org03"].iter().for_each(|admin| drop(done(&cluster, admin, &["endorse", &file])));
     run(&cluster, "admin", &["send", &file]);
 
     // Its node, by itself: a peer that catches up and serves.
@@ -131,13 +113,13 @@ fn joins_and_another_leaves(mode: Mode, [before, with_five, after]: [usize; 3]) 
 
     // A vote for it, by a majority of five; the quorum grows two heights later.
     let vote = ["node", "change", "node4@Org05", "--roles", "peer,orderer"];
-    let votes = agree(&cluster, &vote, "admin-Org05", &["admin", "admin-Org02"]);
+    let votes = agree(&cluster, 0, &vote, "admin-Org05", &["admin", "admin-Org02"]);
     let grown = next_full_block(&cluster, votes + 2);
     assert_eq!(quorum_at(&cluster, grown), with_five);
     until("the fifth node votes", || cluster.metric(NEW, "minidlt_voting") == 1.0);
 
     // Org04 leaves, by a majority of five. Its node's sessions are closed at once, and it is told why.
-    let left = agree(&cluster, &["organisation", "remove", "Org04"], "admin", &["admin-Org02", "admin-Org05"]);
+    let left = agree(&cluster, 0, &["organisation", "remove", "Org04"], "admin", &["admin-Org02", "admin-Org05"]);
     until("nobody speaks with the node that left", || {
         STAY.iter().all(|node| !peers(&cluster, *node).contains("node3"))
     });

@@ -1,13 +1,14 @@
 //! Members govern themselves, by the command line, on a network of four: users are enrolled, changed, suspended
 //! and revoked; policies are changed with the consent of others; who may not, or who is late, is told why.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Output,
-};
+use std::{fs, path::PathBuf};
 
-use minidlt_integration::{Answer, Author, CBOR, Cluster, Mode, peer::Credentials, until};
+use minidlt_integration::{
+    Answer, Author, CBOR, Cluster, Mode,
+    commands::{block_of, done, keygen, minidlt, refused},
+    peer::Credentials,
+    until,
+};
 use minidlt_protocol::{
     codec,
     governance::{Change, ChangeUser},
@@ -17,37 +18,6 @@ use minidlt_protocol::{
 use serde_json::{Value, json};
 
 const NODES: usize = 4;
-
-/// The program as one user: its exit code, and what it said on both outputs.
-fn minidlt(cluster: &Cluster, user: &str, words: &[&str]) -> (i32, String) {
-    let directory = cluster.user(user).display().to_string();
-    let mut all = words.to_vec();
-    all.extend(["--as", &directory]);
-    let Output { status, stdout, stderr } = cluster.minidlt(&all);
-    let said = [stdout, stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    (status.code().expect("it ends by itself"), said)
-}
-
-/// A command that must succeed, and what it said.
-fn done(cluster: &Cluster, user: &str, words: &[&str]) -> String {
-    let (code, said) = minidlt(cluster, user, words);
-    assert_eq!(code, 0, "{words:?}: {said}");
-    said
-}
-
-/// A command that must be tried in vain, and what it said.
-fn refused(cluster: &Cluster, user: &str, words: &[&str]) -> String {
-    let (code, said) = minidlt(cluster, user, words);
-    assert_eq!(code, 1, "{words:?}: {said}");
-    assert_eq!(said.trim_end().lines().count(), 1, "one line: {said}");
-    said
-}
-
-/// The block that a command's line names.
-fn block_of(said: &str) -> u64 {
-    let (_, height) = said.trim_end().rsplit_once(" in block ").unwrap_or_else(|| panic!("no block: {said}"));
-    height.parse().expect("a height")
-}
 
 /// The directory of a user that is to be enrolled, through node 0; its key file.
 fn newcomer(cluster: &Cluster, name: &str, organisation: &str) -> PathBuf {
@@ -62,13 +32,6 @@ fn newcomer(cluster: &Cluster, name: &str, organisation: &str) -> PathBuf {
     let key = directory.join("user.key");
     keygen(cluster, &key);
     key
-}
-
-/// Makes a key; its public part.
-fn keygen(cluster: &Cluster, path: &Path) -> String {
-    let made = cluster.minidlt(&["keygen", "--out", &path.display().to_string()]);
-    assert!(made.status.success(), "{made:?}");
-    String::from_utf8(made.stdout).expect("hexadecimal").trim().to_owned()
 }
 
 /// Submits a record as this user through node 0, and the block it is in.

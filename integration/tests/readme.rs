@@ -1,11 +1,14 @@
-//! The README's text for submitting with curl and openssl alone, run as it stands.
+//! What the README has one type, run as it stands.
 
 use std::{fs, process::Command};
 
-use minidlt_integration::{Cluster, Mode, root, run};
+use minidlt_integration::{Cluster, Mode, binary, free_base_port, root, run, until};
+use serde_json::json;
 
 /// Marks the block in the README.
 const MARK: &str = "<!-- run by integration/tests/readme.rs -->";
+/// Marks the blocks of the tour in which an organisation joins.
+const JOINS: &str = "<!-- run by integration/tests/readme.rs: joins -->";
 
 #[test]
 fn the_readmes_curl_and_openssl_text_commits_a_record() {
@@ -21,4 +24,49 @@ fn the_readmes_curl_and_openssl_text_commits_a_record() {
     assert!(printed.contains("\"status\":\"committed\""), "{printed}");
     let height = cluster.wait_agreed();
     assert!(height >= 1);
+}
+
+#[test]
+fn the_readmes_tour_in_which_a_fifth_organisation_joins() {
+    let readme = fs::read_to_string(root().join("README.md")).expect("the README");
+    let blocks = readme
+        .split(JOINS)
+        .skip(1)
+        .map(|marked| marked.split("```").nth(1).and_then(|block| block.strip_prefix("sh\n")).expect("a block of sh"));
+    let script: String = blocks.collect();
+    let cluster = Cluster::start(4, Mode::Bft);
+    let own = free_base_port(1);
+    // The text speaks of `network/` and of the default ports; only the ports are others here.
+    let ports = [("3401", cluster.base_port), ("3441", own), ("3442", own + 1), ("3443", own + 2)];
+    let script = ports.iter().fold(script, |script, (port, here)| script.replace(port, &here.to_string()));
+    let program = binary().parent().expect("its directory").display().to_string();
+    let path = format!("{program}:{}", std::env::var("PATH").unwrap_or_default());
+    let mut bash = Command::new("bash");
+    bash.args(["-euo", "pipefail", "-c", &script]).env("PATH", path).current_dir(cluster.directory.path());
+    let _node = Started(cluster.directory.path().join("org05/node4.pid"));
+    let printed = run(&mut bash);
+    assert!(printed.contains("node node4@Org05 enrolled in block "), "{printed}");
+    assert!(printed.contains("node node4@Org05 changed in block "), "{printed}");
+    assert!(printed.contains("1 committed, 0 rejected, 0 dumped"), "{printed}");
+    assert!(printed.contains("node       node4@Org05, version "), "{printed}");
+    let voters = || cluster.get(0, "/v1/nodes")["nodes"].as_array().expect("nodes").clone();
+    assert!(voters().iter().any(|node| node["name"] == "node4" && node["roles"] == json!(["peer", "orderer"])));
+    let fifth = |status: serde_json::Value| {
+        let accepted = status["consensus"]["accepted_by"].as_array().into_iter().flatten();
+        let peers = status["peers"].as_array().into_iter().flatten();
+        accepted.chain(peers).any(|peer| peer["name"] == "node4")
+    };
+    until("the others know it", || (0..4).all(|node| fifth(cluster.get(node, "/v1/status"))));
+}
+
+/// A node that the text starts; it ends with the test.
+struct Started(std::path::PathBuf);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if let Some(process) = fs::read_to_string(&self.0).ok().and_then(|pid| pid.trim().parse::<u32>().ok()) {
+            // Whatever became of it, it is to be gone.
+            let _gone_already = Command::new("kill").args(["-KILL", &process.to_string()]).status();
+        }
+    }
 }

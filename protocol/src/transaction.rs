@@ -30,7 +30,7 @@ use crate::{
         MAX_TRANSACTION_BYTES,
     },
     merkle,
-    registry::{EntryKey, Explanation, Registry, Role},
+    registry::{EntryKey, Explanation, Registry, Role, User},
     types::{Hash, Identity, Timestamp},
     verified::Verified,
 };
@@ -338,13 +338,21 @@ impl Transaction {
             return Err(Refusal::NotPermitted { author: self.author.clone(), role: *role });
         }
         match gateway {
-            Some(gateway) if !user.gateways.contains(gateway) || registry.active_node(gateway).is_none() => {
-                let usable = user.gateways.iter().filter(|one| registry.active_node(one).is_some());
-                let allowed = usable.map(Identity::to_string).collect::<Vec<_>>().join(", ");
-                Err(Refusal::GatewayNotPermitted { author: self.author.clone(), gateway: gateway.clone(), allowed })
-            }
-            _ => Ok(()),
+            Some(gateway) => self.check_gateway(user, gateway, registry),
+            None => Ok(()),
         }
+    }
+
+    /// A user submits through its gateways. Where none of them is in good standing it may use any node that is:
+    /// else its own organisation could not even enrol another node for it, or resume the one that it suspended.
+    fn check_gateway(&self, user: &User, gateway: &Identity, registry: &Registry) -> Result<(), Refusal> {
+        let usable: Vec<_> = user.gateways.iter().filter(|one| registry.active_node(one).is_some()).collect();
+        if registry.active_node(gateway).is_some() && (usable.is_empty() || usable.contains(&gateway)) {
+            return Ok(());
+        }
+        let allowed = usable.into_iter().map(Identity::to_string).collect::<Vec<_>>().join(", ");
+        let allowed = if allowed.is_empty() { "any node in good standing".to_owned() } else { allowed };
+        Err(Refusal::GatewayNotPermitted { author: self.author.clone(), gateway: gateway.clone(), allowed })
     }
 
     /// The key of the author: a user or, where no role is needed, a node.

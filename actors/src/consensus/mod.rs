@@ -37,7 +37,6 @@ use log::{debug, info, warn};
 use minidlt_protocol::{
     block::{self, CertifiedBlock, CompactBlock, DecidedBlock, Head, SharedTransaction},
     consensus::{Core, Input, Output, Settings, Timeouts, Timer, Wire},
-    crypto::PublicKey,
     message::{CheckedConsensus, ConsensusContent, Content, Recipient as To},
     registry::Registry,
     types::{Hash, Height, Identity, Round},
@@ -63,6 +62,7 @@ use crate::{
         store::{Commit, Committed},
     },
     metrics::{Metrics, count},
+    signer::Held,
     store::reader::Reader,
 };
 
@@ -86,8 +86,8 @@ type FetchedReply = oneshot::Sender<Result<(), NotTaken>>;
 /// The actor.
 pub struct Consensus {
     me: Identity,
-    /// This node's key: where the ledger has another for it, it cannot vote.
-    key: PublicKey,
+    /// This node's keys: where the ledger has another for it, it cannot vote.
+    keys: Held,
     /// As of the head.
     registry: Arc<Registry>,
     timeouts: Timeouts,
@@ -131,7 +131,7 @@ pub struct Follow(pub Recipient<Behind>);
 
 impl Consensus {
     pub fn new(
-        (me, key): (Identity, PublicKey),
+        (me, keys): (Identity, Held),
         timeouts: Timeouts,
         links: Links,
         signer: SignerLinks,
@@ -141,7 +141,7 @@ impl Consensus {
         let (head, registry) = (links.reader.head(), links.reader.registry());
         Self {
             me,
-            key,
+            keys,
             registry,
             timeouts,
             links,
@@ -187,9 +187,9 @@ impl Consensus {
         self.registry.voters_at(self.height())
     }
 
-    /// It votes in the height that comes, with the key that it has.
+    /// It votes in the height that comes, with a key that it has.
     fn is_voter(&self) -> bool {
-        self.voters().get(&self.me).is_some_and(|voter| voter.key == self.key)
+        self.voters().get(&self.me).is_some_and(|voter| self.keys.borrow().contains(&voter.key))
     }
 
     /// Starts the height, if it is not under way. Nodes that do not vote follow by Sync alone.
@@ -202,6 +202,7 @@ impl Consensus {
             return;
         }
         self.wanted = false;
+        self.show_voting();
         self.cancel_seal(ctx);
         let settings = Settings {
             me: self.me.clone(),

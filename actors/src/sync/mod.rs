@@ -49,6 +49,7 @@ use crate::{
         sync::{GetSyncStatus, SyncStatus, Voting, VotingState},
     },
     metrics::{Metrics, count},
+    signer::Held,
     store::reader::Reader,
 };
 
@@ -62,6 +63,8 @@ pub struct Links {
     pub sign_draft: Recipient<SignDraft>,
     pub vote_from: Recipient<VoteFrom>,
     pub reader: Reader,
+    /// This node's keys.
+    pub keys: Held,
 }
 
 impl Chain for Reader {
@@ -352,8 +355,15 @@ impl Sync {
 
     fn voting(&self) -> Voting {
         let voting = |state, from, reason: Option<String>| Voting { state, from, reason };
-        if self.voters.get(&self.me).is_none() {
+        let Some(voter) = self.voters.get(&self.me) else {
             return voting(VotingState::Following, None, Some("this node is no orderer".into()));
+        };
+        if !self.links.keys.borrow().contains(&voter.key) {
+            let reason = format!(
+                "the ledger has another signing key for this node, {}: put it beside the one in use, as node.key.next",
+                voter.key
+            );
+            return voting(VotingState::Following, None, Some(reason));
         }
         if self.fork.is_some() {
             let reason = "two blocks are certified at one height: see `fork`, and show it to all members";

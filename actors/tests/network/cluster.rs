@@ -2,6 +2,7 @@
 
 use std::{
     net::TcpListener,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,10 +17,11 @@ use minidlt_actors::{
         signer::Stamp,
     },
     metrics::{ByReason, Metrics, Reason},
-    signer::Signer,
+    signer::{Keys, Signer},
     tls::{Authority, Credentials, Live},
     verifier::{NearVerifier, Verifier},
 };
+use minidlt_config::KeyFiles;
 use minidlt_protocol::{
     block::Head,
     consensus::Wire,
@@ -54,6 +56,11 @@ pub fn identity(n: usize) -> Identity {
 
 pub fn key(n: usize) -> SecretKey {
     SecretKey::from_bytes(&[n as u8 + 1; 32]).unwrap()
+}
+
+/// The keys of node `n`, whose files are in this directory.
+pub fn keys(n: usize, directory: &Path, members: Members) -> Keys {
+    Keys::new(identity(n), key(n), KeyFiles::new(directory.join("node.key")), members)
 }
 
 /// What a node's actors heard.
@@ -190,7 +197,8 @@ impl Network {
         };
         let listener = Listener::new(settings, socket).start();
         let directory = new_node();
-        let signer = Signer::open(identity(n), network, key(n), directory.path(), listener.clone().recipient());
+        let keys = keys(n, directory.path(), members.clone());
+        let signer = Signer::open(identity(n), network, keys, directory.path(), listener.clone().recipient());
         let signer = signer.unwrap().start();
         let verifier = Verifier::new(identity(n), network, members, Arc::new(|_| Ok(false)));
         let (sender, heard) = mpsc::unbounded_channel();
@@ -221,7 +229,7 @@ pub fn new_node() -> TempDir {
     directory
 }
 
-fn head(height: u64) -> Head {
+pub fn head(height: u64) -> Head {
     Head {
         height: Height::new(height),
         hash: Hash::ZERO,

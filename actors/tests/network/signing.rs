@@ -2,30 +2,39 @@
 
 use std::{
     cell::Cell,
+    fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
 
 use actix::{Actor, Addr, Context, Handler};
 use minidlt_actors::{
+    clock,
+    members::Members,
     messages::{
         network::{Class, Outgoing},
-        signer::{Entries, Publish, ReadLog, SignEvidence, SignProposal, SignVote, Stamp},
+        signer::{Entries, Publish, ReadLog, SignEvidence, SignProposal, SignVote, Stamp, StampOne},
     },
-    signer::Signer,
+    signer::{Held, Keys, Signer},
 };
+use minidlt_config::{KeyFiles, generate_key};
 use minidlt_protocol::{
+    block::Head,
     consensus::Wire,
-    crypto::Signature,
+    crypto::{PublicKey, Signature},
     evidence::Evidence,
-    message::{ConsensusContent, Content, Recipient},
+    message::{ConsensusContent, Content, Message, Recipient},
+    registry::{Entry, FormerKey, Node, Registry},
     transaction::{Operation, TransactionBytes, id_of, open},
     types::{Hash, Height, Round, Timestamp},
-    vote::{Phase, Proposal, SignedVote, Vote},
+    vote::{ConsensusMode, Phase, Proposal, SignedVote, Vote},
 };
 use tempfile::TempDir;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
-use crate::cluster::{identity, key, new_node};
+use crate::cluster::{head, identity, key, new_node, node};
 
 const NETWORK: Hash = Hash::from_bytes([9; 32]);
 
@@ -53,13 +62,53 @@ struct Desk {
     /// What was on disk when the last message left.
     as_sent: Option<TempDir>,
     logged: Cell<Entries>,
+    held: Held,
+    ledger: Ledger,
+}
+
+/// What the Signer is told of the ledger.
+struct Ledger {
+    registries: watch::Sender<Arc<Registry>>,
+    heads: watch::Sender<Head>,
+    members: Members,
+}
+
+impl Ledger {
+    /// Of node 0 alone, which votes.
+    fn new() -> Self {
+        let registry = Registry::new(ConsensusMode::Bft, [Entry::Node(node(0, "127.0.0.1:1".into()))]);
+        let (registries, registry) = watch::channel(Arc::new(registry));
+        let (heads, head) = watch::channel(head(0));
+        let members = Members::new(head, registry);
+        Self { registries, heads, members }
+    }
+
+    /// Node 0 has another key since the block of this height.
+    fn replace_key(&self, height: u64, public_key: PublicKey, former_until: Option<Timestamp>) {
+        self.registries.send_modify(|registry| {
+            let registry = Arc::make_mut(registry);
+            let before = registry.nodes[&identity(0)].clone();
+            let former_key = former_until.map(|until| FormerKey { public_key: before.public_key, until });
+            registry.put(Entry::Node(Node { public_key, former_key, ..before }));
+            registry.follow_orderers(Height::new(height));
+        });
+        self.heads.send_replace(head(height));
+    }
 }
 
 fn open_desk(directory: TempDir) -> Desk {
+    open_desk_beside(Ledger::new(), directory)
+}
+
+fn open_desk_beside(ledger: Ledger, directory: TempDir) -> Desk {
     let (sender, sent) = mpsc::unbounded_channel();
     let outgoing = Outbox { directory: directory.path().into(), sent: sender }.start().recipient();
-    let signer = Signer::open(identity(0), NETWORK, key(0), directory.path(), outgoing).unwrap().start();
-    Desk { signer, sent, directory, as_sent: None, logged: Cell::default() }
+    let files = KeyFiles::new(directory.path().join("node.key"));
+    let first = KeyFiles::read(files.current()).unwrap().unwrap_or_else(|| key(0));
+    let keys = Keys::new(identity(0), first, files, ledger.members.clone());
+    let held = keys.held();
+    let signer = Signer::open(identity(0), NETWORK, keys, directory.path(), outgoing).unwrap().start();
+    Desk { signer, sent, directory, as_sent: None, logged: Cell::default(), held, ledger }
 }
 
 fn copy(directory: &Path) -> TempDir {
@@ -111,8 +160,96 @@ impl Desk {
 
     /// Another, on the files as they were when the last message left: as after a crash right then.
     fn restart(self) -> Self {
-        open_desk(self.as_sent.unwrap_or_else(|| copy(self.directory.path())))
+        open_desk_beside(self.ledger, self.as_sent.unwrap_or_else(|| copy(self.directory.path())))
     }
+
+    /// Whether a vote of this height is signed, and holds by this key.
+    async fn votes_by(&self, height: u64, key: PublicKey) -> bool {
+        let vote = Vote { phase: Phase::Prevote, height: Height::new(height), round: Round::ZERO, block: None };
+        let signature = self.vote(height, 0, Phase::Prevote, None).await;
+        signature.is_some_and(|signature| key.verify(&vote.digest(&NETWORK), &signature).is_ok())
+    }
+
+    /// Whether a message to peers holds by this key alone.
+    async fn speaks_by(&self, key: PublicKey) -> bool {
+        let content = Content::Text("hello".into());
+        let frame = self.signer.send(StampOne { recipient: Recipient::All, content }).await.unwrap();
+        let entry = Node { public_key: key, ..node(0, "127.0.0.1:1".into()) };
+        let registry = Registry::new(ConsensusMode::Bft, [Entry::Node(entry)]);
+        let (me, sender) = (identity(1), identity(0));
+        Message::open(&frame, &NETWORK, (&registry, Height::new(1)), &me, &sender, clock::now()).is_ok()
+    }
+
+    /// The Signer has taken up this key.
+    async fn holds(&mut self, key: PublicKey) {
+        let held = self.held.wait_for(|held| held.contains(&key));
+        tokio::time::timeout(Duration::from_secs(20), held).await.expect("it is taken up").unwrap();
+    }
+
+    fn write_key(&self, name: &str) -> PublicKey {
+        write_key(&self.directory, name)
+    }
+
+    fn key_in(&self, name: &str) -> Option<PublicKey> {
+        KeyFiles::read(&self.directory.path().join(name)).unwrap().map(|key| key.public_key())
+    }
+}
+
+/// Writes a key's file; its public part.
+fn write_key(directory: &TempDir, name: &str) -> PublicKey {
+    let (made, path) = (generate_key().unwrap(), directory.path().join(name));
+    fs::write(&path, made.pem).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    made.public_key
+}
+
+/// A node whose key is in a file, as its operator has it.
+fn open_desk_with_file() -> (Desk, PublicKey) {
+    let (directory, ledger) = (new_node(), Ledger::new());
+    let key = write_key(&directory, "node.key");
+    ledger.replace_key(0, key, None);
+    (open_desk_beside(ledger, directory), key)
+}
+
+#[actix_rt::test]
+async fn a_new_key_signs_from_where_the_ledger_says_and_takes_the_place_of_the_one_before() {
+    let (mut desk, before) = open_desk_with_file();
+    let next = desk.write_key("node.key.next");
+    // Not before the ledger has it.
+    assert!(desk.votes_by(5, before).await && desk.speaks_by(before).await);
+    let until = clock::now().plus_millis(3_600_000);
+    desk.ledger.replace_key(5, next, Some(until));
+    desk.holds(next).await;
+    // The height that follows is still the former key's, and messages are as long as that is good.
+    assert!(desk.votes_by(6, before).await);
+    assert!(desk.votes_by(7, next).await);
+    assert!(desk.speaks_by(before).await);
+    let held = ["node.key", "node.key.former", "node.key.next"].map(|name| desk.key_in(name));
+    assert_eq!(held, [Some(next), Some(before), None]);
+
+    // Started again within the overlap it still has both.
+    let mut desk = desk.restart();
+    desk.holds(before).await;
+    assert!(desk.speaks_by(before).await && desk.votes_by(8, next).await);
+    desk.ledger.replace_key(8, next, None);
+    assert!(desk.speaks_by(next).await);
+}
+
+#[actix_rt::test]
+async fn a_key_that_is_not_there_is_waited_for_and_nothing_is_voted_meanwhile() {
+    let (mut desk, before) = open_desk_with_file();
+    let next = generate_key().unwrap();
+    desk.ledger.replace_key(5, next.public_key, None);
+    assert!(desk.votes_by(6, before).await);
+    assert_eq!(desk.vote(7, 0, Phase::Prevote, None).await, None);
+    // Any other key is left where it is.
+    let other = desk.write_key("node.key.next");
+    assert_eq!(desk.vote(7, 0, Phase::Prevote, None).await, None);
+    assert_eq!(desk.key_in("node.key.next"), Some(other));
+    fs::write(desk.directory.path().join("node.key.next"), next.pem).unwrap();
+    desk.holds(next.public_key).await;
+    assert!(desk.votes_by(7, next.public_key).await && desk.speaks_by(next.public_key).await);
+    assert_eq!(desk.key_in("node.key"), Some(next.public_key));
 }
 
 #[actix_rt::test]

@@ -26,7 +26,10 @@ use minidlt_protocol::{
     vote::Voters,
 };
 use tempfile::{TempDir, tempdir};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
 
 use crate::{
     governance::{LAST, Ledger},
@@ -163,6 +166,7 @@ impl World {
             sign_draft: rest.clone().recipient(),
             vote_from: rest.recipient(),
             reader: reader.clone(),
+            keys: watch::channel([node_key(0).public_key()].into()).1,
         };
         let (metrics, data_dir) = (Arc::new(Metrics::new()), directory.path().to_owned());
         let seen = fork::load(&data_dir).unwrap();

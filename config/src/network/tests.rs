@@ -23,6 +23,22 @@ fn four_nodes_are_four_organisations_with_the_documented_ports_and_users() {
 }
 
 #[test]
+fn an_organisation_that_joins_has_a_node_and_an_admin() {
+    let joining = |host: &str, base_port| {
+        let (network, organisation) = ("minidlt".parse().unwrap(), "Org05".parse().unwrap());
+        Network::joining(Joining { network, nodes: 4, organisation, host: host.into(), base_port })
+    };
+    let network = joining("ledger.org05.example", 3441).unwrap();
+    let [node, user] = [network.nodes[0].clone().name, network.users[0].clone().name];
+    assert_eq!((node.as_str(), user.as_str()), ("node4", "admin-Org05"));
+    assert_eq!(network.nodes[0].at(network.nodes[0].peers_port()), "ledger.org05.example:3442");
+    assert_eq!((network.nodes.len(), network.users.len(), &network.users[0].gateways[..]), (1, 1, &[0][..]));
+    let line = |result: Result<Network, ConfigError>| result.unwrap_err().to_string();
+    assert!(line(joining("a b", 3441)).starts_with("host from the flag --host: "));
+    assert!(line(joining("127.0.0.1", 65_535)).starts_with("base-port from the flag --base-port: "));
+}
+
+#[test]
 fn flags_out_of_bounds_are_named() {
     let line = |result: Result<Network, ConfigError>| result.err().map(|error| error.to_string());
     let expected = "nodes from the flag --nodes: 0 is not from 1 to 100; choose one that is";

@@ -9,11 +9,13 @@ use minidlt_protocol::{
     codec,
     consensus::Wire,
     crypto::SecretKey,
+    governance::{Change, ChangeUser, RemoveOrganisation},
     limits::{CLOCK_WINDOW_MILLIS, MAX_BLOCK_TRANSACTIONS},
     merkle,
     message::{ConsensusContent, Content, PoolContent, SyncContent},
     receipt::CertifiedHeader,
-    transaction::{Body, SignedTransaction, TransactionBytes},
+    registry::Standing,
+    transaction::{Body, Operation, SignedTransaction, TransactionBytes, id_of, open},
     types::{Hash, Height, Identity, Round},
     vote::Proposal,
 };
@@ -90,16 +92,24 @@ impl Pen {
         let body = self.body();
         self.sign(&body)
     }
+
+    fn change(&mut self, change: Change) -> TransactionBytes {
+        let body = Body { operation: Operation::Change(change.into()), ..self.body() };
+        self.sign(&body)
+    }
 }
 
 pub fn lie(cluster: &Cluster, counts: &Counts, liar: &mut Liar) {
     // Beside those that the load makes.
     let mut pen = Pen { author: Author::of(cluster, "trader"), nonce: 1 << 48 };
+    let mut admin = Pen { author: Author::of(cluster, "admin"), nonce: 1 << 48 };
     let committed = is_committed_without_a_lie(liar, &mut pen);
     let mut at = 0;
     loop {
         let turn = liar.turn();
-        let Some(Lie { what, seen, offer }) = lies(&turn, &mut pen, &committed).into_iter().nth(at) else { break };
+        let Some(Lie { what, seen, offer }) = lies(&turn, &mut pen, &mut admin, &committed).into_iter().nth(at) else {
+            break;
+        };
         let log = HONEST.map(|node| cluster.log(node).len());
         HONEST.into_iter().for_each(|to| propose(liar, to, &offer));
         not_committed(liar, what, &[offer]);
@@ -116,12 +126,13 @@ pub fn lie(cluster: &Cluster, counts: &Counts, liar: &mut Liar) {
         at += 1;
     }
     println!("{at} invalid blocks were proposed");
+    changes_that_fail(cluster, liar, &mut admin);
     proposes_two(cluster, counts, liar, &mut pen);
     is_committed_without_a_lie(liar, &mut pen);
 }
 
 /// All the lies, of which one is told a turn.
-fn lies(turn: &Turn, pen: &mut Pen, committed: &TransactionBytes) -> Vec<Lie> {
+fn lies(turn: &Turn, pen: &mut Pen, admin: &mut Pen, committed: &TransactionBytes) -> Vec<Lie> {
     let elsewhere = Hash::from_bytes([0xee; 32]);
     let refused = |reason| Seen::Refused(reason);
     let mut lies = Vec::new();
@@ -166,7 +177,54 @@ fn lies(turn: &Turn, pen: &mut Pen, committed: &TransactionBytes) -> Vec<Lie> {
     let expired = pen.sign(&body);
     with("an expired transaction", "gossip-expired-transaction", expired);
     with("a transaction that is committed", "gossip-already-committed", committed.clone());
+    with("a change by who has not the role", "gossip-role-missing", pen.change(suspend("admin@Org01", 0)));
+
+    // Well-formed, signed by a member who has the role: that it may not be is found in the block.
+    let mut change = |what, change| {
+        let transaction = admin.change(change);
+        tell(what, refused("invalid-block"), Offer::of(turn, vec![transaction]), &|_| {});
+    };
+    change("a change of another organisation's user", suspend("admin-Org02@Org02", 0));
+    let removed = "Org02".parse().expect("a name");
+    let remove = Change::RemoveOrganisation(RemoveOrganisation { organisation: removed, revision: 0 });
+    change("a change without the consent that it needs", remove);
     lies
+}
+
+fn suspend(user: &str, revision: u64) -> Change {
+    Change::ChangeUser(ChangeUser {
+        user: user.parse().expect("an identity"),
+        revision,
+        public_key: None,
+        roles: None,
+        gateways: None,
+        standing: Some(Standing::Suspended),
+    })
+}
+
+/// What a gateway would have refused, but blocks may hold: it is committed as failed, with the same words on every
+/// node, and changes nothing.
+fn changes_that_fail(cluster: &Cluster, liar: &Liar, admin: &mut Pen) {
+    let lies = [
+        (suspend("trader@Org01", 7), "this is a change of revision 7; look at it and sign anew"),
+        (suspend("admin@Org01", 0), "Org01 would be left without an admin who is active; enrol another first"),
+    ];
+    for (change, reason) in lies {
+        let transaction = commits(liar, || admin.change(change.clone()));
+        let (signed, body) = open(transaction.as_slice()).expect("as it was made");
+        let id = id_of(&body.network, &signed.body);
+        for node in HONEST {
+            let at = format!("/v1/transactions/{id}");
+            until("it is told", || cluster.get(node, &at)["status"] == "committed");
+            let result = cluster.get(node, &at)["result"].clone();
+            assert_eq!(result["status"], "failed", "{result}");
+            assert!(result["reason"].as_str().is_some_and(|told| told.contains(reason)), "{result}");
+        }
+    }
+    let users = HONEST.map(|node| cluster.get(node, "/v1/users"));
+    assert!(users.iter().all(|list| *list == users[0]), "the same on all");
+    let standings = users[0]["users"].as_array().expect("users").iter().map(|user| &user["standing"]);
+    assert!(standings.into_iter().all(|standing| standing.is_null()), "nobody was suspended: {users:?}");
 }
 
 fn propose(liar: &Liar, to: usize, offer: &Offer) {
@@ -211,8 +269,13 @@ fn not_committed(liar: &Liar, what: &str, offers: &[Offer]) {
 
 /// Gives the transaction in its block.
 fn is_committed_without_a_lie(liar: &Liar, pen: &mut Pen) -> TransactionBytes {
+    commits(liar, || pen.transaction())
+}
+
+/// Has a block of such a transaction committed, and gives it.
+fn commits(liar: &Liar, mut make: impl FnMut() -> TransactionBytes) -> TransactionBytes {
     for _ in 0..TRIES {
-        let transaction = pen.transaction();
+        let transaction = make();
         let offer = Offer::of(&liar.turn(), vec![transaction.clone()]);
         HONEST.into_iter().for_each(|to| propose(liar, to, &offer));
         if decided(liar, std::slice::from_ref(&offer)).hash == offer.block.header.hash(&liar.network) {

@@ -71,7 +71,8 @@ struct ChangeCommand {
     roles: Option<Vec<NodeRole>>,
 }
 
-/// Give a node another signing key
+/// Give a node another signing key: put it beside the one in use, as node.key.next, then run this; the node takes
+/// it up by itself
 #[derive(Debug, clap::Args)]
 struct RotateKey {
     #[command(flatten)]
@@ -79,9 +80,10 @@ struct RotateKey {
     /// The new public key, in hexadecimal, or in a PEM file; of a private key the public part is taken
     #[arg(long, value_name = "FILE|HEX")]
     key: String,
-    /// How long the key before is still good for messages to peers, such as 24h; not for votes [default: no longer]
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
-    former_key_for: Option<Duration>,
+    /// How long the key before is still good for messages to peers, who may be behind; not for votes. 0s where it
+    /// has become known to others
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "1h")]
+    former_key_for: Duration,
 }
 
 #[derive(Debug, clap::Args)]
@@ -105,9 +107,8 @@ impl NodeCommand {
             }
             Action::RotateKey(RotateKey { of, key, former_key_for }) => {
                 let public_key = Some(public_key(&key)?);
-                let former_key = former_key_for.map(|time| FormerKeyFor {
-                    until: now().plus_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
-                });
+                let millis = u64::try_from(former_key_for.as_millis()).unwrap_or(u64::MAX);
+                let former_key = (millis > 0).then(|| FormerKeyFor { until: now().plus_millis(millis) });
                 of.change(|change| ChangeNode { public_key, former_key, ..change })
             }
             Action::Suspend(of) => of.stand(Standing::Suspended),

@@ -24,7 +24,9 @@ use std::{
 
 use minidlt_config::network::Network;
 use minidlt_protocol::{
+    crypto::PublicKey,
     genesis::{Genesis, GenesisError},
+    registry::Organisation,
     types::{InvalidName, Timestamp},
 };
 use thiserror::Error;
@@ -69,11 +71,45 @@ pub enum InitError {
     Name(#[from] InvalidName),
 }
 
+/// The public keys of what was laid out, in the network's order.
+pub struct Keys {
+    pub nodes: Vec<PublicKey>,
+    pub users: Vec<PublicKey>,
+}
+
 /// Writes `network` to `dir`, which must not exist or be empty. Told to stop, it leaves nothing.
 pub fn lay_out(network: &Network, dir: &Path, stop: &Stop) -> Result<Genesis, InitError> {
     let staging = Staging::new(dir, stop.clone())?;
+    let (authorities, keys) = write_members(network, &[], &staging)?;
+    let genesis = genesis::assemble(network, &authorities, &keys.nodes, &keys.users, now())?;
+    genesis.check()?;
+    write_genesis(&genesis, &staging)?;
+    staging.publish()?;
+    Ok(genesis)
+}
+
+fn write_genesis(genesis: &Genesis, staging: &Staging) -> Result<(), InitError> {
+    let head = "# Block 0, the same on every node: its content's hash is the network's id.\n";
+    staging.public("genesis.yaml", [head, &serde_yaml::to_string(genesis)?].concat().as_bytes())
+}
+
+/// Writes the members of an organisation that joins, beside the genesis of the network.
+pub fn lay_out_joining(network: &Network, genesis: &Genesis, dir: &Path, stop: &Stop) -> Result<Keys, InitError> {
+    let staging = Staging::new(dir, stop.clone())?;
+    let (_, keys) = write_members(network, &genesis.organisations, &staging)?;
+    write_genesis(genesis, &staging)?;
+    staging.publish()?;
+    Ok(keys)
+}
+
+/// Members, their organisations' authorities, and a bundle of these and `others`.
+fn write_members(
+    network: &Network,
+    others: &[Organisation],
+    staging: &Staging,
+) -> Result<(Vec<Authority>, Keys), InitError> {
     let mut authorities = Vec::with_capacity(network.organisations.len());
-    let mut bundle = Vec::new();
+    let mut bundle: Vec<u8> = others.iter().flat_map(|other| other.ca.bytes()).collect();
     for organisation in &network.organisations {
         let authority = Authority::new(organisation)?;
         let at = format!("organisations/{organisation}");
@@ -85,17 +121,9 @@ pub fn lay_out(network: &Network, dir: &Path, stop: &Stop) -> Result<Genesis, In
     }
     staging.public("ca.crt", &bundle)?;
 
-    let members = members::Members { network, authorities: &authorities, staging: &staging };
-    let node_keys = members.write_nodes()?;
-    let user_keys = members.write_users()?;
-
-    let genesis = genesis::assemble(network, &authorities, &node_keys, &user_keys, now())?;
-    genesis.check()?;
-    let text = serde_yaml::to_string(&genesis)?;
-    let head = "# Block 0, the same on every node: its content's hash is the network's id.\n";
-    staging.public("genesis.yaml", [head, &text].concat().as_bytes())?;
-    staging.publish()?;
-    Ok(genesis)
+    let members = members::Members { network, authorities: &authorities, staging };
+    let keys = Keys { nodes: members.write_nodes()?, users: members.write_users()? };
+    Ok((authorities, keys))
 }
 
 /// A clock before 1970 is no clock: the epoch will do.

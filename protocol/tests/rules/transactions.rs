@@ -10,7 +10,7 @@ use minidlt_protocol::{
         MAX_TRANSACTION_BYTES,
     },
     merkle,
-    registry::Role,
+    registry::{Entry, Node, Registry, Role, Standing},
     transaction::{Body, Effect, Refusal, SignedTransaction, Transaction, TransactionBytes, id_of},
     types::{Hash, Timestamp},
     verified::Verified,
@@ -144,6 +144,27 @@ fn the_authors_standing() {
     assert_eq!(by(BROKER, 2), Ok(()));
     let unsent = Transaction::parse(TransactionBytes::from(&NETWORK.signed(TRADER, 1)), &NETWORK.id).unwrap();
     assert_eq!(unsent.authorise(&NETWORK.registry, None), Ok(()), "gossiped, it has no gateway");
+}
+
+#[test]
+fn who_has_no_gateway_left_may_use_any_node() {
+    let suspended = |nodes: &[u8]| {
+        let mut registry = Registry::clone(&NETWORK.registry);
+        for node in nodes {
+            let before = registry.nodes[&self::node(*node)].clone();
+            registry.put(Entry::Node(Node { standing: Standing::Suspended, ..before }));
+        }
+        registry
+    };
+    let sent = Transaction::parse(TransactionBytes::from(&NETWORK.signed(TRADER, 1)), &NETWORK.id).unwrap();
+    let by = |registry: &Registry, gateway| sent.authorise(registry, Some(&node(gateway)));
+    let one_left = suspended(&[0]);
+    assert_eq!([1, 0, 2].map(|gateway| by(&one_left, gateway).is_ok()), [true, false, false]);
+    let none_left = suspended(&[0, 1]);
+    assert_eq!([2, 3].map(|gateway| by(&none_left, gateway)), [Ok(()), Ok(())]);
+    let allowed = "any node in good standing".to_owned();
+    let (author, gateway) = (identity(TRADER.0), node(0));
+    assert_eq!(by(&none_left, 0), Err(Refusal::GatewayNotPermitted { author, gateway, allowed }));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The Signer: the only holder of the node's private key, on a thread of its own.
+//! The Signer: the only holder of the node's private keys, on a thread of its own.
 //!
 //! Persist before promise: a vote or proposal is recorded in the [`Journal`] when it is signed, and
 //! no message about consensus is stamped before all that was recorded is on disk. What was signed for
@@ -10,16 +10,18 @@
 //!
 //! A disk that fails ends the process: a vote that may be forgotten must not be sent.
 
+mod keys;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
-use actix::{Actor, Context, Handler, MessageResult};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, MessageResult, WrapFuture};
 use bytes::Bytes;
 use minidlt_protocol::{
     codec,
-    crypto::{SecretKey, Signature},
+    crypto::Signature,
     message::{Content, Draft, Recipient},
     sync::VoteRecord,
     transaction::{Body, Operation, SignedTransaction},
@@ -27,6 +29,10 @@ use minidlt_protocol::{
     vote::{Phase, Proposal, SignedProposal, SignedVote, Vote},
 };
 
+use tokio::time::timeout;
+
+use self::keys::LOOK_EVERY;
+pub use self::keys::{Held, Keys};
 use crate::{
     clock, fatal,
     journal::{Journal, JournalError, Record},
@@ -49,11 +55,11 @@ struct Guard {
     proposals: BTreeMap<Round, SignedProposal>,
 }
 
-/// Owns the key, the guard and the journal.
+/// Owns the keys, the guard and the journal.
 pub struct Signer {
     me: Identity,
     network: Hash,
-    key: SecretKey,
+    keys: Keys,
     directory: PathBuf,
     /// None where it was lost.
     journal: Option<Journal>,
@@ -68,7 +74,7 @@ impl Signer {
     pub fn open(
         me: Identity,
         network: Hash,
-        key: SecretKey,
+        keys: Keys,
         directory: &Path,
         outgoing: actix::Recipient<Outgoing>,
     ) -> Result<Self, JournalError> {
@@ -85,7 +91,7 @@ impl Signer {
                 Record::Entry(entry) => found.push(entry),
             }
         }
-        Ok(Self { me, network, key, directory: directory.to_owned(), journal, guard, found, outgoing })
+        Ok(Self { me, network, keys, directory: directory.to_owned(), journal, guard, found, outgoing })
     }
 
     /// What this node knows of its own votes.
@@ -148,7 +154,7 @@ impl Signer {
             log::error!("refused to sign a second {:?} at height {} round {}", vote.phase, vote.height, vote.round);
             return None;
         }
-        let signature = self.key.sign(&vote.digest(&self.network));
+        let signature = self.keys.of_votes(vote.height)?.sign(&vote.digest(&self.network));
         let signed = SignedVote { voter: self.me.clone(), vote, signature };
         self.append(&Record::Vote(signed.clone()));
         self.guard.votes.insert(slot, signed);
@@ -168,7 +174,7 @@ impl Signer {
             log::error!("refused to sign a second proposal at height {} round {round}", proposal.height);
             return None;
         }
-        let signature = self.key.sign(&proposal.digest(&self.network));
+        let signature = self.keys.of_votes(proposal.height)?.sign(&proposal.digest(&self.network));
         let signed = SignedProposal { proposer: self.me.clone(), proposal, signature };
         self.append(&Record::Proposal(signed.clone()));
         self.guard.proposals.insert(round, signed);
@@ -180,7 +186,7 @@ impl Signer {
     }
 
     fn frame(&self, draft: Draft) -> Bytes {
-        codec::encode(&draft.sign(&self.key)).into()
+        codec::encode(&draft.sign(self.keys.of_messages(clock::now()))).into()
     }
 
     /// Nothing about consensus leaves before all that was appended or signed is on disk.
@@ -196,6 +202,24 @@ impl Signer {
 
     fn stamp(&mut self, Stamp { recipient, class, content }: Stamp) {
         self.sign_and_send(class, self.draft(recipient, &content));
+    }
+
+    /// Looks for its keys whenever the registry has changed, and until it has them.
+    fn follow_ledger(&mut self, ctx: &mut Context<Self>) {
+        let (has, mut members) = (self.keys.look(), self.keys.members());
+        let changed = async move {
+            match has {
+                true => members.changed(false).await,
+                false => timeout(LOOK_EVERY, members.changed(false)).await.unwrap_or(Some(())),
+            }
+        };
+        let changed = changed.into_actor(self).map(|changed, actor, ctx| {
+            // There are no others any more once the Store is gone.
+            if changed.is_some() {
+                actor.follow_ledger(ctx);
+            }
+        });
+        ctx.spawn(changed);
     }
 
     /// Hands over to the Listener, waiting while its mailbox is full; it never waits for the Signer
@@ -216,6 +240,7 @@ impl Actor for Signer {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX_MESSAGES);
+        self.follow_ledger(ctx);
     }
 }
 
@@ -242,7 +267,7 @@ impl Handler<SignEvidence> for Signer {
         let SignEvidence { evidence, created, expires } = request;
         let (network, author, operation) = (self.network, self.me.clone(), Operation::Evidence(evidence.into()));
         let body = Body { network, author, created, expires, nonce: 0, operation };
-        MessageResult(SignedTransaction::sign(&body, &self.key))
+        MessageResult(SignedTransaction::sign(&body, self.keys.of_transactions()))
     }
 }
 

@@ -4,22 +4,23 @@ use std::{collections::BTreeSet, sync::LazyLock};
 
 use minidlt_protocol::{
     block::{CertifiedBlock, SharedTransaction},
+    codec,
     crypto::SecretKey,
     genesis::Genesis,
     governance::{Change, ChangeUser, EnrolUser},
+    limits::{MAX_GENESIS_BYTES, MAX_PREDECESSORS},
     lineage::VoterChange,
-    receipt::CertifiedHeader,
     registry::{EntryKey, Role, Standing},
-    state::{self, StateReader, genesis_head},
+    state::{self, genesis_head},
     state_proof::{Base64, Proven},
-    successor::{Ending, Predecessor, SuccessorError, succeed},
+    successor::{Predecessor, SuccessorError, succeed},
     sync::Synchronise,
     transaction::{Body, Operation, SignedTransaction, Transaction, TransactionBytes},
     types::{Hash, Height, Identity, Timestamp},
     vote::ConsensusMode,
 };
 
-use crate::common::{ADMIN, ADMINS, BROKER, Ledger, NOW, Network, TRADER, identity, key, name, network, node};
+use crate::common::{ADMIN, ADMINS, BROKER, NOW, Network, TRADER, identity, key, name, network, node};
 
 /// Enrolled in the last block.
 const CLERK: (&str, u8) = ("clerk@Org01", 50);
@@ -52,28 +53,9 @@ fn chain_of(network: &Network) -> Vec<CertifiedBlock> {
     ])
 }
 
-fn certified(network: &Network, certified: &CertifiedBlock) -> CertifiedHeader {
-    let CertifiedBlock { block, certificate } = certified.clone();
-    CertifiedHeader::new(&network.id, block.header, certificate, &network.voters)
-}
-
-/// What a node that has these blocks carries on.
-fn ending(network: &Network, chain: &[CertifiedBlock]) -> Ending {
-    let mut ledger: Ledger = network.ledger();
-    chain.iter().for_each(|certified| drop(ledger.take(network, certified)));
-    let entry = |key: Vec<u8>| {
-        let value = state::value(&ledger.state, ledger.head.certified_version, &key).expect("it can be read");
-        Some((key, value?))
-    };
-    let state = ledger.state.keys().expect("it can be read").into_iter().filter_map(entry).collect();
-    let last = &chain[chain.len() - 1];
-    let (last, transactions) = (certified(network, last), last.block.transactions.clone());
-    Ending { voter_changes: vec![], last, transactions, state }
-}
-
 fn make(network: &Network, chain: &[CertifiedBlock], without: &[u8]) -> Result<Genesis, SuccessorError> {
     let without: BTreeSet<Identity> = without.iter().map(|at| node(*at)).collect();
-    succeed(&network.genesis, ending(network, chain), without, NOW)
+    succeed(&network.genesis, network.ending(chain), without, NOW)
 }
 
 /// The admins of this many organisations sign.
@@ -114,7 +96,7 @@ fn the_whole_state_is_carried_on_and_who_is_gone_votes_no_more() {
         state.apply(update);
         assert_eq!(state::registry(&state, 0, mode).unwrap(), registry, "a node reads back the same");
         let origin = state::value(&state, 0, b"predecessor").unwrap();
-        assert_eq!(origin, Some(minidlt_protocol::codec::encode(&before(&mut successor.clone()).origin())));
+        assert_eq!(origin, Some(codec::encode(&before(&mut successor.clone()).origin())));
         assert_ne!(successor.id(), network.id);
     }
 }
@@ -122,7 +104,7 @@ fn the_whole_state_is_carried_on_and_who_is_gone_votes_no_more() {
 #[test]
 fn what_no_rule_knows_of_is_carried_on_as_it_is() {
     // A state of the same root, with entries of kinds to come.
-    let mut ending = ending(&NETWORK, &CHAIN);
+    let mut ending = NETWORK.ending(&CHAIN);
     ending.state.insert(b"contract/escrow/balance".to_vec(), vec![7]);
     let refused = succeed(&NETWORK.genesis, ending, BTreeSet::new(), NOW).unwrap_err();
     assert!(matches!(refused, SuccessorError::StateRoot { .. }), "no header certifies it: {refused}");
@@ -142,6 +124,7 @@ fn its_id_is_the_same_whoever_signed_and_its_file_reads_back() {
         assert_eq!(some.check_unsigned(), Ok(()));
         assert_eq!(some.check().is_ok(), admins >= 3, "{admins}");
         let text = serde_json::to_string(&some).unwrap();
+        assert_eq!(codec::decode_canonical::<Genesis>(&codec::encode(&some), MAX_GENESIS_BYTES), Ok(some.clone()));
         assert_eq!(serde_json::from_str::<Genesis>(&text).unwrap(), some);
     }
     let error = signed(unsigned.clone(), 2).check().unwrap_err().to_string();
@@ -263,7 +246,7 @@ fn signatures_are_by_users_over_this_very_file() {
 fn what_cannot_be_carried_on_is_named() {
     let all = make(&NETWORK, &CHAIN, &[0, 1, 2, 3]).unwrap_err();
     assert!(matches!(all, SuccessorError::Without { .. }) && all.to_string().contains("nobody could decide"), "{all}");
-    let mut ending = ending(&NETWORK, &CHAIN);
+    let mut ending = NETWORK.ending(&CHAIN);
     ending.last.header.height = Height::GENESIS;
     let none = succeed(&NETWORK.genesis, ending, BTreeSet::new(), NOW);
     assert_eq!(none, Err(SuccessorError::NoBlock));
@@ -307,7 +290,7 @@ fn a_successor_has_successors_and_the_first_chain_is_proven_by_the_last() {
     let receipt = NETWORK.receipt(&chain, 0, 0);
     let mut network = network_of(signed(make(&NETWORK, &chain, &[GONE]).unwrap(), 3));
     let mut receipts = vec![receipt];
-    for round in 1..minidlt_protocol::limits::MAX_PREDECESSORS as u64 {
+    for round in 1..MAX_PREDECESSORS as u64 {
         let block = |head: &_, list: &[SharedTransaction]| network.certified(head, list, &[0, 1, 2]);
         let mut ledger = network.ledger();
         let first = block(&ledger.head, &[network.transaction(TRADER, round)]);
@@ -318,6 +301,8 @@ fn a_successor_has_successors_and_the_first_chain_is_proven_by_the_last() {
         network = network_of(signed(make(&network, &chain, &[]).unwrap(), 3));
     }
     assert_eq!(network.genesis.check(), Ok(()));
+    let encoded = codec::encode(&network.genesis);
+    assert_eq!(codec::decode_canonical::<Genesis>(&encoded, MAX_GENESIS_BYTES).as_ref(), Ok(&network.genesis));
     for (at, receipt) in receipts.iter().enumerate() {
         assert!(receipt.verify(&network.genesis).is_ok(), "network {at}");
     }

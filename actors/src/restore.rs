@@ -27,19 +27,27 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use minidlt_protocol::{genesis::Genesis, types::Identity};
+use minidlt_protocol::{
+    genesis::Genesis,
+    receipt::CertifiedHeader,
+    successor::Predecessor,
+    types::{Height, Identity},
+};
 use thiserror::Error;
 
 use crate::{
     journal::{Journal, JournalError},
     store::{
-        CopyError, copy_as,
+        CopyError, OpenError, copy_as, network_of,
         verify::{Summary, VerifyError, verify_directory},
     },
 };
 
 /// The ledger's name in a node's data directory.
 pub const LEDGER: &str = "ledger";
+/// Where the chains of the networks before this one are kept, each under the beginning of its id.
+pub const PREDECESSORS: &str = "predecessors";
+const ID_LETTERS: usize = 16;
 const UNFINISHED: &str = ".ledger.unfinished";
 const DIRECTORY_MODE: u32 = 0o700;
 
@@ -58,6 +66,13 @@ pub enum RestoreError {
     Copy(#[from] CopyError),
     #[error("the copy is not to be had: {0}. Take another")]
     Bad(VerifyError),
+    #[error("the copy cannot be taken: {0}")]
+    Open(#[from] OpenError),
+    #[error(
+        "the copy ends with block {found}, and the successor goes on from block {} ({}): take one that ends there",
+        .last.header.height, .last.hash
+    )]
+    OtherEnd { found: Height, last: Box<CertifiedHeader> },
     #[error("the record of votes cannot be removed: {0}")]
     Votes(#[from] JournalError),
     #[error("{}: {error}", path.display())]
@@ -70,13 +85,16 @@ pub struct Restored {
     pub summary: Summary,
     /// A record of votes that lay there was removed.
     pub forgot_votes: bool,
+    /// It is the chain of the network before, kept here: the node begins with the successor.
+    pub kept: Option<PathBuf>,
 }
 
 fn failed(path: &Path) -> impl Fn(io::Error) -> RestoreError {
     move |error| RestoreError::Io { path: path.to_owned(), error }
 }
 
-/// Makes the ledger of `node` in `data_dir`, which need not be there, of the ledger or backup in `from`.
+/// Makes the ledger of `node` in `data_dir`, which need not be there, of the ledger or backup in `from`. Where that is of
+/// the network that this one succeeds, it is kept, and the node's own begins when it starts.
 pub fn restore(data_dir: &Path, genesis: &Genesis, node: &Identity, from: &Path) -> Result<Restored, RestoreError> {
     DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(data_dir).map_err(failed(data_dir))?;
     let directory = File::open(data_dir).map_err(failed(data_dir))?;
@@ -85,23 +103,89 @@ pub fn restore(data_dir: &Path, genesis: &Genesis, node: &Identity, from: &Path)
         Err(TryLockError::WouldBlock) => return Err(RestoreError::Busy(data_dir.to_owned())),
         Err(TryLockError::Error(error)) => return Err(failed(data_dir)(error)),
     }
-    let (ledger, unfinished) = (data_dir.join(LEDGER), data_dir.join(UNFINISHED));
-    if ledger.symlink_metadata().is_ok() {
-        return Err(RestoreError::Exists(ledger));
+    if let Some(predecessor) = &genesis.predecessor
+        && network_of(from)? == predecessor.genesis.id()
+    {
+        return succeed(data_dir, predecessor, node, from);
     }
+    let ledger = none_yet(data_dir)?;
+    let (unfinished, summary) = verified_copy(genesis, node, from, data_dir)?;
+    let forgot_votes = Journal::forget(data_dir)?;
+    put(&unfinished, &ledger)?;
+    Ok(Restored { summary, forgot_votes, kept: None })
+}
+
+/// Keeps the old chain, and begins a record of votes: in the new network nothing was signed yet.
+fn succeed(data_dir: &Path, predecessor: &Predecessor, node: &Identity, from: &Path) -> Result<Restored, RestoreError> {
+    let all = data_dir.join(PREDECESSORS);
+    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(&all).map_err(failed(&all))?;
+    let kept = all.join(&predecessor.genesis.id().to_string()[..ID_LETTERS]);
+    let verify = |at: &Path| {
+        let summary = verify_directory(at, &predecessor.genesis).map_err(RestoreError::Bad)?;
+        check_end(summary, predecessor)
+    };
+    let ledger = data_dir.join(LEDGER);
+    let its_own = matches!((from.canonicalize(), ledger.canonicalize()), (Ok(from), Ok(ledger)) if from == ledger);
+    let summary = if its_own && !kept.exists() {
+        let summary = verify(&ledger)?;
+        put(&ledger, &kept)?;
+        summary
+    } else {
+        none_yet(data_dir)?;
+        if kept.exists() {
+            // An earlier run got so far.
+            verify(&kept)?
+        } else {
+            let (unfinished, summary) = verified_copy(&predecessor.genesis, node, from, data_dir)?;
+            let summary = check_end(summary, predecessor).inspect_err(|_| drop(fs::remove_dir_all(&unfinished)))?;
+            put(&unfinished, &kept)?;
+            summary
+        }
+    };
+    let forgot_votes = Journal::forget(data_dir)?;
+    drop(Journal::begin_at(data_dir, Height::GENESIS)?);
+    Ok(Restored { summary, forgot_votes, kept: Some(kept) })
+}
+
+fn check_end(summary: Summary, predecessor: &Predecessor) -> Result<Summary, RestoreError> {
+    let (last, head) = (&predecessor.last, &summary.head);
+    if (head.height, head.hash) != (last.header.height, last.hash) {
+        return Err(RestoreError::OtherEnd { found: head.height, last: last.clone().into() });
+    }
+    Ok(summary)
+}
+
+/// Where the ledger comes, unless there is one.
+fn none_yet(data_dir: &Path) -> Result<PathBuf, RestoreError> {
+    let ledger = data_dir.join(LEDGER);
+    if ledger.symlink_metadata().is_ok() { Err(RestoreError::Exists(ledger)) } else { Ok(ledger) }
+}
+
+/// A copy under a name that is none yet.
+fn verified_copy(
+    genesis: &Genesis,
+    node: &Identity,
+    from: &Path,
+    data_dir: &Path,
+) -> Result<(PathBuf, Summary), RestoreError> {
+    let unfinished = data_dir.join(UNFINISHED);
     if unfinished.exists() {
         fs::remove_dir_all(&unfinished).map_err(failed(&unfinished))?;
     }
-    let summary = verified_copy(genesis, node, from, &unfinished).inspect_err(|_| {
-        // The next run would remove it, too; what matters is why.
-        let _ = fs::remove_dir_all(&unfinished);
-    })?;
-    let forgot_votes = Journal::forget(data_dir)?;
-    fs::rename(&unfinished, &ledger).and_then(|()| directory.sync_all()).map_err(failed(&ledger))?;
-    Ok(Restored { summary, forgot_votes })
+    let copied = copy_as(from, &unfinished, node).map_err(RestoreError::from);
+    let verified = copied.and_then(|()| verify_directory(&unfinished, genesis).map_err(RestoreError::Bad));
+    match verified {
+        Ok(summary) => Ok((unfinished, summary)),
+        Err(error) => {
+            // The next run would remove it, too; what matters is why.
+            let _ = fs::remove_dir_all(&unfinished);
+            Err(error)
+        }
+    }
 }
 
-fn verified_copy(genesis: &Genesis, node: &Identity, from: &Path, to: &Path) -> Result<Summary, RestoreError> {
-    copy_as(from, to, node)?;
-    verify_directory(to, genesis).map_err(RestoreError::Bad)
+/// Gives a directory its name, for good.
+fn put(from: &Path, to: &Path) -> Result<(), RestoreError> {
+    let synced = |path: &Path| File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all();
+    fs::rename(from, to).and_then(|()| synced(to)).and_then(|()| synced(from)).map_err(failed(to))
 }

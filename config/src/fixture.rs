@@ -153,6 +153,7 @@ impl Fixture {
             nodes: vec![node],
             users: vec![user],
             policies: BTreeMap::new(),
+            predecessor: None,
         };
         let fixture = Self { directory, authority, genesis };
         fixture.write_genesis(&fixture.genesis);

@@ -23,7 +23,7 @@ pub mod tls;
 pub mod user;
 
 pub use error::{ConfigError, Origin, Problem};
-pub use genesis::load_genesis;
+pub use genesis::{load_genesis, load_unsigned_genesis};
 pub use keys::{KeyFiles, NewKey, generate_key, read_key};
 pub use layers::{ENVIRONMENT_PREFIX, Flags};
 pub use limits::Limits;

@@ -23,6 +23,7 @@ pub enum Domain {
     Proposal,
     Message,
     Alive,
+    Successor,
 }
 
 impl Domain {
@@ -35,6 +36,7 @@ impl Domain {
             Self::Proposal => "minidlt/proposal/v1",
             Self::Message => "minidlt/message/v1",
             Self::Alive => "minidlt/alive/v1",
+            Self::Successor => "minidlt/successor/v1",
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     crypto::{Domain, digest},
     limits::{MAX_GENESIS_BYTES, MAX_MEMBERS, MAX_POLICIES, MAX_VOTERS},
     registry::{Entry, Node, Organisation, Policy, PolicyEntry, PolicyError, Registry, Role, User},
+    successor::{self, Predecessor, SuccessorError},
     sync::Synchronise,
     types::{Hash, Identity, Name, Timestamp},
     vote::ConsensusMode,
@@ -31,6 +32,9 @@ pub struct Genesis {
     pub nodes: Vec<Node>,
     pub users: Vec<User>,
     pub policies: std::collections::BTreeMap<Name, Policy>,
+    /// Where this is the successor of another network: what it carries on. The lists above are then what is in there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predecessor: Option<Box<Predecessor>>,
 }
 
 /// How long a round waits, in milliseconds; each grows by `delta` a round.
@@ -74,16 +78,26 @@ pub enum GenesisError {
     Oversized { size: usize },
     #[error("timeouts.{key}: {value} is not between {least} and {MAX_TIMEOUT_MILLIS}")]
     Timeout { key: &'static str, value: u64, least: u64 },
+    #[error("predecessor: {0}")]
+    Successor(#[from] Box<SuccessorError>),
 }
 
 impl Genesis {
-    /// The network's id.
+    /// The network's id. Of a successor's signatures any that suffice do, so they are not in it.
     pub fn id(&self) -> Hash {
-        digest(Domain::Genesis, &Hash::ZERO, &[&codec::encode(self)])
+        let encoded = match &self.predecessor {
+            None => codec::encode(self),
+            Some(_) => codec::encode(&self.without_signatures()),
+        };
+        digest(Domain::Genesis, &Hash::ZERO, &[&encoded])
     }
 
-    /// The registry as of block 0.
+    /// The registry as of block 0. Nobody is in that of a successor whose state cannot be read, which is refused when
+    /// it is checked.
     pub fn registry(&self) -> Registry {
+        if let Some(predecessor) = &self.predecessor {
+            return predecessor.registry(self.consensus).unwrap_or_else(|_| Registry::new(self.consensus, []));
+        }
         let organisations = self.organisations.iter().cloned().map(Entry::Organisation);
         let nodes = self.nodes.iter().cloned().map(Entry::Node);
         let users = self.users.iter().cloned().map(Entry::User);
@@ -94,6 +108,31 @@ impl Genesis {
 
     /// Checks all that can be checked without files. Certificates are checked where there is TLS.
     pub fn check(&self) -> Result<(), GenesisError> {
+        let consent = |(predecessor, registry)| successor::check_consent(predecessor, &registry);
+        self.check_all_but_consent()?.map_or(Ok(()), consent).map_err(Box::new)?;
+        Ok(())
+    }
+
+    /// As [`Self::check`], but a successor need not have all the signatures that it needs; those that it has must hold.
+    pub fn check_unsigned(&self) -> Result<(), GenesisError> {
+        self.check_all_but_consent().map(|_| ())
+    }
+
+    /// Where this is a successor, whom its signatures are to be asked of.
+    fn check_all_but_consent(&self) -> Result<Option<(&Predecessor, Registry)>, GenesisError> {
+        let succession = match &self.predecessor {
+            None => {
+                self.check_members()?;
+                None
+            }
+            // Its members came to be by the rules of governance.
+            Some(predecessor) => Some((&**predecessor, self.check_successor(predecessor).map_err(Box::new)?)),
+        };
+        self.check_together()?;
+        Ok(succession)
+    }
+
+    fn check_members(&self) -> Result<(), GenesisError> {
         size("organisations", self.organisations.len(), MAX_MEMBERS)?;
         size("nodes", self.nodes.len(), MAX_MEMBERS)?;
         size("users", self.users.len(), MAX_MEMBERS)?;
@@ -105,7 +144,11 @@ impl Genesis {
         // An endorser is looked up by identity alone.
         unique("nodes and users", nodes().chain(users()))?;
         self.check_references()?;
-        self.check_sharing()?;
+        self.check_sharing()
+    }
+
+    /// What all of it must be able to do.
+    fn check_together(&self) -> Result<(), GenesisError> {
         let registry = self.registry();
         self.check_policies(&registry)?;
         let admin = |name: &&Name| registry.holders(name, Role::Admin.into()) > 0;

@@ -23,6 +23,7 @@ pub mod registry;
 pub mod spelling;
 pub mod state;
 pub mod state_proof;
+pub mod successor;
 pub mod sync;
 pub mod transaction;
 pub mod types;

@@ -47,6 +47,8 @@ pub const MAX_NAMED_PARTS: usize = 16;
 pub const MAX_POLICY_DEPTH: usize = 8;
 /// Most pieces of evidence that the state keeps of one voter; the first that came.
 pub const EVIDENCE_A_VOTER: usize = 16;
+/// Most networks before one, each the successor of the one before.
+pub const MAX_PREDECESSORS: usize = 6;
 /// Most bytes of a genesis file.
 pub const MAX_GENESIS_BYTES: usize = 16 << 20;
 
@@ -57,5 +59,6 @@ const _: () = {
     assert!(MAX_BLOCK_TRANSACTIONS * 40 < BLOCK_OVERHEAD_BYTES, "a compact proposal is overhead-sized");
     assert!(MEMPOOL_BYTES / MEMPOOL_USER_SHARE >= MAX_BULK_TRANSACTION_BYTES);
     assert!(2 * MAX_POLICY_DEPTH < codec::MAX_DEPTH, "any policy, a map and a list a level, can be decoded");
+    assert!(2 * (MAX_PREDECESSORS + MAX_POLICY_DEPTH + 1) < codec::MAX_DEPTH, "so can those of any network before one");
     assert!(CLOCK_WINDOW_MILLIS < MAX_LIFETIME_MILLIS);
 };

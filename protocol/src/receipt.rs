@@ -25,6 +25,7 @@ use crate::{
     spelling::{self, SpellingError},
     state::{Outcome, ResultLeaf},
     state_proof::{Proven, ProvenError},
+    successor,
     transaction::{Refusal, Transaction, TransactionBytes},
     types::{Hash, Height, Identity},
     vote::{Certificate, CertificateError, Voters},
@@ -103,6 +104,8 @@ pub enum ReceiptError {
     Spelling { line: usize },
     #[error("{what}: {found}, expected {expected}")]
     Mismatch { what: &'static str, found: String, expected: String },
+    #[error("it rests on block {height} of a network whose successor goes on from block {last}")]
+    NotCarried { height: Height, last: Height },
     #[error("transaction: {0}")]
     Transaction(Refusal),
     #[error("inclusion: the path does not lead from the transaction to the block's transactions_root")]
@@ -155,11 +158,11 @@ impl Receipt {
         Ok(spelling::from_text("receipt", text, MAX_RECEIPT_BYTES)?)
     }
 
-    /// Checks all of it against the genesis file, and gives the transaction.
+    /// Checks all of it against the genesis file, its network's or a successor's, and gives the transaction.
     pub fn verify(&self, genesis: &Genesis) -> Result<Transaction, ReceiptError> {
-        let network = genesis.id();
         same("minidlt_receipt", &self.minidlt_receipt, &RECEIPT_VERSION)?;
-        same("network", &self.network, &network)?;
+        let genesis = successor::genesis_of(genesis, &self.network, &self.next)?;
+        let network = self.network;
         let lineage = lineage::follow(genesis, &self.voter_changes, self.next.header.height)?;
         for (which, header) in [("block", &self.block), ("next", &self.next)] {
             header.verify(which, &network, lineage.at(header.header.height))?;

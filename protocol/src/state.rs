@@ -2,7 +2,7 @@
 //! whose root the next header carries.
 //!
 //! Keys are readable: `network`, `organisation/Org01`, `node/node0@Org01`, `user/admin@Org01`,
-//! `policy/orderers`, `evidence/node3@Org04`; values are CBOR. The tree and its proofs are crate
+//! `policy/orderers`, `evidence/node3@Org04`, `predecessor`; values are CBOR. The tree and its proofs are crate
 //! `jmt`'s with SHA-256, so any ICS-23 verifier reads the proofs. A new version is written only by a
 //! block that changes something, and the state is read only for what hangs on it, so blocks of plain
 //! records cost the tree nothing.
@@ -25,6 +25,7 @@ use crate::{
     governance::{self, Change},
     merkle,
     registry::{EntryKey, Registry},
+    successor::PREDECESSOR_KEY,
     transaction::{Effect, Transaction},
     types::{Hash, Height, Identity, Timestamp},
     vote::ConsensusMode,
@@ -189,7 +190,13 @@ pub fn genesis_writes(genesis: &Genesis) -> Writes {
     let settings = (&genesis.network, genesis.consensus, genesis.timeouts, genesis.synchronise);
     let registry = genesis.registry();
     let entries = registry.keys().map(|key| (key.to_bytes(), registry.encoded(&key)));
-    [(b"network".to_vec(), Some(codec::encode(&settings)))].into_iter().chain(entries).collect()
+    let mut writes = Writes::new();
+    if let Some(predecessor) = &genesis.predecessor {
+        writes.extend(predecessor.carried().into_iter().map(|(key, value)| (key, Some(value))));
+        writes.insert(PREDECESSOR_KEY.into(), Some(codec::encode(&predecessor.origin())));
+    }
+    writes.extend([(b"network".to_vec(), Some(codec::encode(&settings)))].into_iter().chain(entries));
+    writes
 }
 
 /// The registry as it stands in the state of this version.

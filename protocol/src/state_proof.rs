@@ -22,6 +22,7 @@ use crate::{
     lineage::{self, LineageError, VoterChange},
     receipt::{CertifiedHeader, ReceiptError, same},
     spelling::{self, SpellingError},
+    successor,
     types::{Hash, Height},
 };
 
@@ -182,9 +183,9 @@ impl StateProof {
 
     /// Checks all of it against the genesis file, and gives the block after which things stood so.
     pub fn verify(&self, genesis: &Genesis) -> Result<Height, StateProofError> {
-        let network = genesis.id();
         same("minidlt_state_proof", &self.minidlt_state_proof, &STATE_PROOF_VERSION)?;
-        same("network", &self.network, &network)?;
+        let genesis = successor::genesis_of(genesis, &self.network, &self.header)?;
+        let network = self.network;
         let height = self.header.header.height;
         let lineage = lineage::follow(genesis, &self.voter_changes, height)?;
         self.header.verify("header", &network, lineage.at(height))?;

@@ -25,6 +25,7 @@ use minidlt_protocol::{
     record_type::{RecordType, Schema},
     registry::{Policy, Role, Standing},
     state::{self, Outcome, ResultLeaf, genesis_head, genesis_writes, prove},
+    successor::succeed,
     transaction::{self, Body, Operation, TransactionBytes, id_of},
     types::{Hash, Height, Round},
     vote::{CommitSignature, ConsensusMode, Phase, Proposal, SignedProposal, SignedVote, Vote},
@@ -64,6 +65,7 @@ fn the_formats_are_as_pinned() {
     evidence(&mut vectors);
     messages(&mut vectors);
     state_and_proofs(&mut vectors);
+    successor(&mut vectors);
 
     // Asked for as the test runs: checkouts may share compiled tests.
     let folder = std::env::var_os("CARGO_MANIFEST_DIR").expect("tests are run by cargo");
@@ -154,6 +156,20 @@ fn blocks(vectors: &mut Vectors) {
     let failed = ResultLeaf { outcome: Outcome::Failed { reason: "because".into() }, ..ok };
     vectors.encoded("result leaf, failed", &failed);
     vectors.text("receipt", network.receipt(&chain, 0, 1).to_text());
+}
+
+fn successor(vectors: &mut Vectors) {
+    let network = Network::bft();
+    let ending = network.ending(&chain(&network));
+    let mut successor = succeed(&network.genesis, ending, [node(3)].into(), NOW).expect("it can be carried on");
+    vectors.encoded("successor", &successor);
+    vectors.text("successor, id", successor.id().to_string());
+    let (head, _) = genesis_head(&successor).expect("a successor executes");
+    vectors.text("successor, state root", head.state_root.to_string());
+    successor.consent(identity(ADMIN.0), &key(ADMIN.1));
+    let predecessor = successor.predecessor.expect("a successor");
+    vectors.encoded("successor, consent", &predecessor.signatures[0]);
+    vectors.encoded("successor, origin in the state", &predecessor.origin());
 }
 
 fn agreement(vectors: &mut Vectors) {

@@ -14,12 +14,13 @@ use super::{mark::Mark, schema::Family};
 /// What the writer and all readers share; closed with the last of them.
 pub struct Database {
     pub db: DB,
-    pub mark: Mark,
+    /// None where nothing is written.
+    pub mark: Option<Mark>,
     pub genesis: Arc<Genesis>,
     pub network: Hash,
     pub node: Identity,
     /// Held for its lock, which tells other processes that the ledger is in use.
-    pub _lock: File,
+    pub _lock: Option<File>,
 }
 
 /// The handle of a family, all of which every database here was opened with.
@@ -31,7 +32,9 @@ impl Database {
     /// What a write begins with. RocksDB keeps log data in the order of the batch, and in its log alone.
     pub fn batch(&self) -> WriteBatch {
         let mut batch = WriteBatch::default();
-        batch.put_log_data(&self.mark);
+        if let Some(mark) = &self.mark {
+            batch.put_log_data(mark);
+        }
         batch
     }
 

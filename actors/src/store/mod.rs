@@ -15,6 +15,7 @@
 
 mod copy;
 mod database;
+mod ending;
 mod history;
 mod manifest;
 mod mark;
@@ -31,7 +32,7 @@ use actix::{Actor, Context, Handler, MessageResult};
 pub use self::{
     copy::{CopyError, copy_as},
     history::Changed,
-    open::{OpenError, Settings, open},
+    open::{OpenError, Settings, network_of, open, open_copy},
     schema::MAX_OPEN_FILES,
     writer::{CommitError, Writer},
 };

@@ -11,8 +11,10 @@ use std::{
 use minidlt_protocol::{
     block::Head,
     genesis::Genesis,
+    registry::Registry,
     state::{self, StateError, genesis_head},
     types::{Hash, Height, Identity},
+    vote::ConsensusMode,
 };
 use rocksdb::{DB, ErrorKind};
 use thiserror::Error;
@@ -50,6 +52,12 @@ pub enum OpenError {
     Locked(PathBuf),
     #[error("{}: the ledger of network {found}; the genesis file's is {expected}", path.display())]
     OtherNetwork { path: PathBuf, found: Hash, expected: Hash },
+    #[error(
+        "{}: the ledger of network {found}, which the genesis file's carries on. 'minidlt restore DIR --from {}' keeps \
+         it, and the node begins anew",
+        path.display(), path.display()
+    )]
+    NetworkBefore { path: PathBuf, found: Hash },
     #[error(
         "{}: the ledger of node {found}; this is {expected}. 'minidlt restore' makes a copy of it this node's",
         path.display()
@@ -92,18 +100,50 @@ pub fn open(settings: Settings) -> Result<(Writer, Reader), OpenError> {
     let db = DB::open_cf_descriptors(&schema::database_options(), &directory, schema::families())
         .map_err(|error| refused(&directory, &error))?;
     let (network, mode) = (genesis.id(), genesis.consensus);
-    let database = Database { db, mark, genesis, network, node, _lock: lock };
+    let database = Database { db, mark: Some(mark), genesis, network, node, _lock: Some(lock) };
     let head = match stored_schema(&directory, &database.db)? {
         Some(()) => stored_head(&directory, &database)?,
         None => make_genesis(&directory, &database)?,
     };
-    let registry = state::registry(&database, head.state_version, mode);
-    let registry =
-        registry.map_err(|error| OpenError::Damaged { path: directory.clone(), reason: error.to_string() })?;
-    let (tips, tip) = watch::channel(Arc::new(registry));
+    let (tips, tip) = watch::channel(registry_at(&directory, &database, &head, mode)?);
     let (heads, head) = watch::channel(head);
     let database = Arc::new(database);
     Ok((Writer::new(database.clone(), heads, tips), Reader::new(database, Members::new(head, tip))))
+}
+
+fn registry_at(
+    directory: &Path,
+    database: &Database,
+    head: &Head,
+    mode: ConsensusMode,
+) -> Result<Arc<Registry>, OpenError> {
+    let registry = state::registry(database, head.state_version, mode);
+    let damaged = |error: StateError| OpenError::Damaged { path: directory.to_owned(), reason: error.to_string() };
+    registry.map(Arc::new).map_err(damaged)
+}
+
+/// Opens the ledger of any node of this network, which is not running, or a backup, to be read; not a byte of it is
+/// changed.
+pub fn open_copy(directory: &Path, genesis: Arc<Genesis>) -> Result<Reader, OpenError> {
+    let (db, lock) = open_read_only(directory)?;
+    let node = read_meta(directory, &db, meta::NODE)?.ok_or_else(|| missing(directory, meta::NODE))?;
+    let (network, mode) = (genesis.id(), genesis.consensus);
+    let database = Database { db, mark: None, genesis, network, node, _lock: lock };
+    let head = stored_head(directory, &database)?;
+    let (_, tip) = watch::channel(registry_at(directory, &database, &head, mode)?);
+    let (_, head) = watch::channel(head);
+    Ok(Reader::new(database.into(), Members::new(head, tip)))
+}
+
+/// The network that a ledger which no node is using, or a backup, says it is of.
+pub fn network_of(directory: &Path) -> Result<Hash, OpenError> {
+    let (db, _lock) = open_read_only(directory)?;
+    read_meta(directory, &db, meta::NETWORK)?.ok_or_else(|| missing(directory, meta::NETWORK))
+}
+
+fn missing(directory: &Path, key: &[u8]) -> OpenError {
+    let reason = format!("its entry '{}' is missing", String::from_utf8_lossy(key));
+    OpenError::Damaged { path: directory.to_owned(), reason }
 }
 
 /// Opens a ledger that no node is using, for reading alone; not a byte of it is changed.
@@ -295,11 +335,12 @@ where
 
 fn stored_head(directory: &Path, database: &Database) -> Result<Head, OpenError> {
     let path = directory.to_owned();
-    let missing = |key: &[u8]| OpenError::Damaged {
-        path: directory.to_owned(),
-        reason: format!("its entry '{}' is missing", String::from_utf8_lossy(key)),
-    };
+    let missing = |key: &[u8]| missing(directory, key);
     let found = read_meta(directory, &database.db, meta::NETWORK)?.ok_or_else(|| missing(meta::NETWORK))?;
+    let before = database.genesis.predecessor.as_ref();
+    if before.is_some_and(|before| before.genesis.id() == found) {
+        return Err(OpenError::NetworkBefore { path, found });
+    }
     if found != database.network {
         return Err(OpenError::OtherNetwork { path, found, expected: database.network });
     }

@@ -157,6 +157,7 @@ impl Network {
                 "orderers".parse().unwrap(),
                 Policy::Leaf { organisation: "Org01".parse().unwrap(), role: Role::Admin.into() },
             )]),
+            predecessor: None,
         };
         genesis.check().unwrap();
         Self { genesis, authorities }

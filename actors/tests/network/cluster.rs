@@ -141,6 +141,7 @@ impl Network {
             nodes: nodes.collect(),
             users: vec![trader],
             policies: Default::default(),
+            predecessor: None,
         };
         Self { cas, genesis, sockets: sockets.into_iter().map(Some).collect() }
     }

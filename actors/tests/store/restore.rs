@@ -4,17 +4,18 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use minidlt_actors::{
     journal::{Journal, of_a_new_node},
     restore::{RestoreError, Restored, restore},
-    store::{CopyError, OpenError, Settings, open, verify::verify_directory},
+    store::{CopyError, OpenError, Settings, open, open_copy, verify::verify_directory},
 };
-use minidlt_protocol::types::Height;
+use minidlt_protocol::{genesis::Genesis, registry::Standing, successor::succeed, types::Height};
 use tempfile::{TempDir, tempdir};
 
-use crate::support::{self, Network, identity};
+use crate::support::{self, ADMIN, Network, TRADER, identity};
 
 const BLOCKS: usize = 4;
 /// The node that the copy is not of.
@@ -65,9 +66,9 @@ fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 fn it_is_the_other_nodes_under_a_mark_of_its_own_and_the_copy_is_as_it_was() {
     let mut lost = Lost::new();
     let before = files(&lost.copy);
-    let Restored { summary, forgot_votes } = lost.restore(&lost.copy).unwrap();
+    let Restored { summary, forgot_votes, kept } = lost.restore(&lost.copy).unwrap();
     assert_eq!((summary.head.height, summary.transactions), (Height::new(BLOCKS as u64), 2 * BLOCKS as u64));
-    assert!(!forgot_votes);
+    assert!(!forgot_votes && kept.is_none());
     assert_eq!(files(&lost.copy), before);
     let mark = |ledger: &Path| fs::read(ledger.join("write-mark")).unwrap();
     assert_ne!(mark(&lost.copy), mark(&lost.data().join("ledger")), "the copy's owner knows that one");
@@ -162,4 +163,90 @@ fn what_is_not_to_be_had_is_named_and_leaves_nothing() {
     let twice = lost.restore(&lost.copy).unwrap_err();
     assert!(matches!(twice, RestoreError::Exists(_)), "{twice}");
     lost.goes_on(BLOCKS as u64);
+}
+
+impl Lost {
+    /// A successor of what the copy holds, without the last node, signed by its admin.
+    fn successor(&self) -> Genesis {
+        let reader = open_copy(&self.copy, self.network.genesis.clone()).unwrap();
+        let ending = reader.ending().unwrap().expect("a block");
+        let mut successor =
+            succeed(&self.network.genesis, ending, [identity(3)].into(), self.network.genesis.created).unwrap();
+        successor.consent(ADMIN.0.parse().unwrap(), &support::key(ADMIN.1));
+        successor.check().unwrap();
+        successor
+    }
+}
+
+#[test]
+fn a_successor_carries_on_what_a_store_holds_also_where_voters_changed() {
+    let (dir, mut network) = (tempdir().unwrap(), Network::new());
+    let copy = dir.path().join("copy");
+    let (mut writer, reader) = network.open(&copy).unwrap();
+    let enrol = network.enrol(&reader.head(), 4);
+    network.commit(&mut writer, &reader, vec![enrol]);
+    network.grow(&mut writer, &reader, 3, 1);
+    // The last block changes the state, too: no header certifies that.
+    let suspend = network.change_user(&reader.head(), TRADER.0, |user| user.standing = Some(Standing::Suspended));
+    network.commit(&mut writer, &reader, vec![suspend]);
+    let before = reader.registry();
+    drop((writer, reader));
+    let lost = Lost { dir, network, copy };
+    let successor = lost.successor();
+    let after = successor.registry();
+    assert_eq!((&after.users, &after.policies), (&before.users, &before.policies));
+    assert_eq!(after.orderers().as_slice().len(), before.orderers().as_slice().len() - 1);
+
+    let settings =
+        Settings { directory: lost.dir.path().join("new"), genesis: Arc::new(successor), node: identity(OTHER) };
+    let (directory, genesis) = (settings.directory.clone(), settings.genesis.clone());
+    let (writer, reader) = open(settings).unwrap();
+    assert_eq!(*reader.registry(), after);
+    drop((writer, reader));
+    verify_directory(&directory, &genesis).unwrap();
+}
+
+#[test]
+fn the_chain_before_is_kept_and_the_record_of_votes_begins_anew() {
+    let lost = Lost::new();
+    let genesis = lost.successor();
+    let kept = |data: &Path| data.join("predecessors").join(&lost.network.id.to_string()[..16]);
+    // Its own ledger is moved, that of another copied.
+    let own = lost.dir.path().join("own");
+    fs::create_dir_all(own.join("predecessors")).unwrap();
+    restore(&own, &lost.network.genesis, &identity(OTHER), &lost.copy).unwrap();
+    let stale = lost.dir.path().join("elsewhere");
+    let refused = restore(&own, &genesis, &identity(OTHER), &lost.copy).unwrap_err();
+    assert!(matches!(refused, RestoreError::Exists(_)), "{refused}");
+    let before = restore(&own, &genesis, &identity(OTHER), &own.join("ledger")).unwrap();
+    assert_eq!(before.kept, Some(kept(&own)));
+    assert!(!own.join("ledger").exists());
+    restore(&stale, &genesis, &identity(OTHER), &lost.copy).unwrap();
+    for data in [&own, &stale] {
+        let summary = verify_directory(&kept(data), &lost.network.genesis).unwrap();
+        assert_eq!(summary.head.height, Height::new(BLOCKS as u64));
+        let (journal, records) = Journal::open(data).unwrap().expect("a record of votes");
+        assert_eq!((journal.height(), records), (Height::GENESIS, vec![]), "in this network it signed nothing");
+        drop(journal);
+        // Interrupted before it had said so, it may be run again.
+        restore(data, &genesis, &identity(OTHER), &kept(data)).unwrap();
+        let settings =
+            Settings { directory: data.join("ledger"), genesis: genesis.clone().into(), node: identity(OTHER) };
+        drop(open(settings).unwrap());
+        let begun = restore(data, &genesis, &identity(OTHER), &lost.copy).unwrap_err();
+        assert!(matches!(begun, RestoreError::Exists(_)), "{begun}");
+    }
+}
+
+#[test]
+fn a_copy_that_ends_elsewhere_is_not_what_the_successor_goes_on_from() {
+    let mut lost = Lost::new();
+    let genesis = lost.successor();
+    let (mut writer, reader) = lost.network.open(&lost.copy).unwrap();
+    lost.network.grow(&mut writer, &reader, 1, 1);
+    drop((writer, reader));
+    let refused = restore(&lost.data(), &genesis, &identity(OTHER), &lost.copy).unwrap_err();
+    assert!(matches!(refused, RestoreError::OtherEnd { .. }), "{refused}");
+    let all = fs::read_dir(lost.data()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(all.collect::<Vec<_>>(), ["predecessors"], "nothing else is left");
 }

@@ -82,6 +82,7 @@ pub fn genesis(network: &str) -> Genesis {
             user(ADMIN, &[Role::Admin, Role::NodeInvoker]),
         ],
         policies: [(name("orderers"), orderers)].into(),
+        predecessor: None,
     };
     genesis.check().unwrap();
     genesis

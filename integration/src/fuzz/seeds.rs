@@ -8,13 +8,14 @@ use minidlt_protocol::{
     governance::Change,
     limits::MAX_FRAME_BYTES,
     message::{ConsensusContent, Content},
+    successor::succeed,
     transaction::{Body, Operation},
 };
 use serde_json::{Value, json};
 
 use super::{
     fixture::NETWORK,
-    network::{ADMIN, NOW, Network, TRADER, identity, key, node},
+    network::{ADMIN, ADMINS, NOW, Network, TRADER, identity, key, node},
 };
 
 /// Names to hexadecimal, or to text.
@@ -106,7 +107,11 @@ pub fn genesis() -> Vec<Vec<u8>> {
     small.users.iter_mut().for_each(|user| user.gateways.clear());
     small.policies.clear();
     let yaml = |genesis| serde_yaml::to_string(genesis).expect("a genesis is YAML").into_bytes();
-    vec![yaml(genesis), yaml(&small)]
+    let chain = NETWORK.chain(&[vec![NETWORK.transaction(TRADER, 1)]]);
+    let successor = succeed(genesis, NETWORK.ending(&chain), [node(3)].into(), NOW);
+    let mut successor = successor.expect("it can be carried on");
+    ADMINS.iter().for_each(|(who, seed)| successor.consent(identity(who), &key(*seed)));
+    vec![yaml(genesis), yaml(&small), yaml(&successor)]
 }
 
 pub fn settings() -> Vec<Vec<u8>> {

@@ -5,6 +5,7 @@ use std::fmt;
 
 use minidlt_protocol::{
     state::Outcome,
+    successor::Origin,
     types::{Hash, Height, Identity, Timestamp},
 };
 use serde::{Deserialize, de::IgnoredAny};
@@ -20,6 +21,7 @@ pub struct Status {
     pub consensus: Consensus,
     pub voting: Voting,
     pub fork: Option<Fork>,
+    pub predecessor: Option<Origin>,
     pub height: Height,
     pub head: Hash,
     pub created: Timestamp,

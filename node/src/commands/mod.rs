@@ -19,6 +19,7 @@ mod receipt;
 mod record_type;
 mod renew;
 mod restore;
+mod revive;
 mod send;
 mod start;
 mod state_proof;
@@ -56,6 +57,7 @@ commands! {
     CheckConfig(check_config::CheckConfig),
     Renew(renew::Renew),
     Restore(restore::Restore),
+    Revive(revive::Revive),
     Submit(submit::Submit),
     User(user::UserCommand),
     Node(node::NodeCommand),

@@ -40,14 +40,20 @@ impl Restore {
         let settings = minidlt_config::load(&self.node, Flags { genesis: self.genesis, ..Flags::default() })?;
         settings.warnings.iter().for_each(say::warn);
         let restored = restore(&settings.data_dir, &settings.genesis, &settings.identity, &self.from);
-        let Restored { summary, forgot_votes } = restored.map_err(failure)?;
+        let Restored { summary, forgot_votes, kept } = restored.map_err(failure)?;
+        let (me, head, node) = (settings.identity, summary.head.height, self.node.display());
+        let mut out = io::stdout().lock();
+        if let Some(kept) = kept {
+            writeln!(out, "{me} keeps the network before in {}: {summary}", kept.display())?;
+            writeln!(out, "and begins with its successor, {}:", settings.network)?;
+            writeln!(out, "  minidlt start {node}")?;
+            return Ok(());
+        }
         if forgot_votes {
             say::note(
                 "the record of votes that lay there was not of this ledger's last block, as far as anybody knows: removed",
             );
         }
-        let (me, head, node) = (settings.identity, summary.head.height, self.node.display());
-        let mut out = io::stdout().lock();
         writeln!(out, "restored {me}: {summary}")?;
         writeln!(out, "where other nodes have the chain, it votes once it knows from where on:")?;
         writeln!(out, "  minidlt start {node}")?;

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write as _};
 
-use minidlt_protocol::types::Identity;
+use minidlt_protocol::{successor::Origin, types::Identity};
 
 use super::Failure;
 use crate::client::{
@@ -44,6 +44,7 @@ fn report(status: &Status) -> String {
         consensus,
         voting,
         fork,
+        predecessor,
         height,
         head,
         created,
@@ -60,6 +61,9 @@ fn report(status: &Status) -> String {
         format!("head       {height}, {head}, {}", rfc3339(*created)),
         format!("mempool    {} transactions, {} bytes", mempool.transactions, mempool.bytes),
     ];
+    if let Some(Origin { network, height, block }) = predecessor {
+        lines.push(format!("carries on {network} from block {height}, {block}"));
+    }
     lines.extend(agreement(consensus));
     if let Some(reason) = &voting.reason {
         lines.push(format!("voting     {}: {reason}", voting.state));

@@ -6,10 +6,11 @@ use std::{
 };
 
 use minidlt_actors::store::{
-    OpenError,
+    OpenError, network_of,
     verify::{VerifyError, verify_directory},
 };
 use minidlt_config::{NODE_FILE, load_genesis, raw::Defaults};
+use minidlt_protocol::genesis::Genesis;
 use serde::Deserialize;
 use serde_yaml::{Mapping, Value};
 use thiserror::Error;
@@ -52,7 +53,8 @@ impl Verify {
     /// Prints one line; what is bad is a failure that names the first bad height.
     pub fn run(self) -> Result<(), Failure> {
         let (genesis, ledger) = self.places()?;
-        let summary = verify_directory(&ledger, &load_genesis(&genesis)?).map_err(failure)?;
+        let genesis = load_genesis(&genesis)?;
+        let summary = verify_directory(&ledger, of_its_network(&genesis, &ledger)).map_err(failure)?;
         writeln!(io::stdout(), "ok: {summary}")?;
         Ok(())
     }
@@ -68,6 +70,12 @@ impl Verify {
         let ledger = data.map_or_else(|| places.ledger(), Ok)?;
         Ok((self.genesis.unwrap_or(places.genesis), ledger))
     }
+}
+
+/// A ledger may be of a network that this one carries on, kept by a node of both.
+fn of_its_network<'a>(genesis: &'a Genesis, ledger: &Path) -> &'a Genesis {
+    let network = genesis.predecessor.as_ref().and_then(|_| network_of(ledger).ok());
+    network.and_then(|network| genesis.of_network(&network)).map_or(genesis, |(genesis, _)| genesis)
 }
 
 /// Its node is running: nothing was verified, and nothing is wrong with it.

@@ -14,6 +14,7 @@ use minidlt_protocol::{
     registry::EntryKey,
     state::Outcome,
     state_proof::{MAX_STATE_PROOF_BYTES, MAX_VALUE_BYTES, StateProof},
+    types::Hash,
 };
 use thiserror::Error;
 
@@ -136,8 +137,15 @@ fn receipt(text: &str, genesis: &Genesis) -> Result<String, String> {
     let Receipt { id, height, .. } = &receipt;
     Ok(format!(
         "transaction {id} of {} in block {height} of {} at {time}, result {result}",
-        transaction.author, genesis.network
+        transaction.author,
+        network(genesis, &receipt.network)
     ))
+}
+
+/// Its name; of one that the genesis carries on, which network it is, too.
+fn network(genesis: &Genesis, id: &Hash) -> String {
+    let name = &genesis.network;
+    if genesis.predecessor.is_some() && genesis.id() != *id { format!("{name} ({id})") } else { name.to_string() }
 }
 
 /// The time is that of the next block, whose header has the state's root: until then nothing had changed.
@@ -157,7 +165,7 @@ fn state_proof(text: &str, genesis: &Genesis) -> Result<String, String> {
         None => format!("there is no {key}"),
     };
     let time = rfc3339(proof.header.header.created);
-    Ok(format!("{stands} as of block {height} of {} at {time}", genesis.network))
+    Ok(format!("{stands} as of block {height} of {} at {time}", network(genesis, &proof.network)))
 }
 
 #[cfg(test)]

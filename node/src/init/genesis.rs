@@ -50,6 +50,7 @@ pub fn assemble(
         nodes,
         users,
         policies: policies()?,
+        predecessor: None,
     })
 }
 

@@ -18,6 +18,7 @@ use minidlt_protocol::{
     registry::{EntryKey, Node, NodeRole, Organisation, Policy, Registry, Role, User},
     state::{self, Entry, Execution, StateError, StateReader, StateUpdate, Table},
     state_proof::{Base64, Proven, STATE_PROOF_VERSION, StateProof},
+    successor::Ending,
     transaction::{Body, Content, Endorsement, Operation, SignedTransaction, Transaction, TransactionBytes},
     types::{Hash, Height, Identity, Name, Round, Timestamp},
     vote::{Certificate, CommitSignature, ConsensusMode, Phase, Proposal, SignedProposal, SignedVote, Vote, Voters},
@@ -90,6 +91,7 @@ pub fn genesis(consensus: ConsensusMode) -> Genesis {
             user(ADMINS[3], &[Role::Admin], &[3]),
         ],
         policies: BTreeMap::from([(name("orderers"), Policy::AtLeast { at_least: 3, of: admins.collect() })]),
+        predecessor: None,
     }
 }
 
@@ -263,6 +265,22 @@ impl Network {
             proven,
             header: CertifiedHeader::new(&self.id, block.header.clone(), certificate.clone(), &self.voters),
         }
+    }
+}
+
+impl Network {
+    /// What a node that has these blocks carries on; none of them changed the voters.
+    pub fn ending(&self, chain: &[CertifiedBlock]) -> Ending {
+        let mut ledger = self.ledger();
+        chain.iter().for_each(|certified| drop(ledger.take(self, certified)));
+        let entry = |key: Vec<u8>| {
+            let value = state::value(&ledger.state, ledger.head.certified_version, &key).expect("it can be read");
+            Some((key, value?))
+        };
+        let state = ledger.state.keys().expect("it can be read").into_iter().filter_map(entry).collect();
+        let CertifiedBlock { block, certificate } = chain.last().expect("a block").clone();
+        let last = CertifiedHeader::new(&self.id, block.header, certificate, &self.voters);
+        Ending { voter_changes: vec![], last, transactions: block.transactions, state }
     }
 }
 

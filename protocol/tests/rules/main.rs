@@ -14,4 +14,5 @@ mod receipts;
 mod record_types;
 mod state;
 mod state_proofs;
+mod successors;
 mod transactions;

@@ -50,6 +50,7 @@ pub fn genesis() -> Genesis {
         nodes: (1..=COUNT).map(node).collect(),
         users: vec![trader],
         policies: BTreeMap::new(),
+        predecessor: None,
     }
 }
 

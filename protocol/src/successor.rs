@@ -1,0 +1,469 @@
+//! The successor of a network that cannot decide any more, or of which nobody is sure how it went on: a genesis that
+//! begins where another chain ended.
+//!
+//! ```text
+//! old genesis ─voter changes─▶ voters of H ─certify─▶ header(H).state_root ◀─ state before H ─┐
+//!                                              header(H).transactions_root ◀─ block H ────────┴▶ state after H
+//!                                                                                                     │
+//! new genesis = state after H, with the nodes that are gone for good suspended ◀─────────────────────┘
+//!             ◀─ signatures that the policies of that state ask for
+//! ```
+//!
+//! A header certifies the state before its own block, so what the last block H did is certified by nothing yet. A
+//! successor therefore carries the state that header H certifies, and block H's transactions, and whoever checks it
+//! executes them. Nothing of it is taken on anybody's word but this: that there was no block after H, and that those who
+//! were suspended are gone. For that the members sign, as policy `organisations` asks, and `orderers` where the voters
+//! change; by their keys and roles in the state after H.
+//!
+//! **Whom a verifier trusts** who has the successor alone: whoever gave it the file, as with any genesis. Who knows the
+//! old network's id trusts the members that the old chain leads to, and sees that the id is the old genesis' own.
+//!
+//! **Two successors** of one network are a fork by the members' own hands: with a majority's signatures under each, both
+//! hold. Nothing here can tell which of them counts; who signs one looks whether another was signed, and never signs two.
+//!
+//! The new chain begins at height 0 with an id of its own, over all but the signatures: whichever of them a copy of the
+//! file has, it is the same network. What was signed for the old one, votes and transactions alike, is nothing in the new
+//! one, since the network's id is in each. What was proven on the old one stays so up to H: the old genesis is in the
+//! file, with those before it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{
+    block::{Block, BlockError, Head},
+    codec::{self, CodecError},
+    crypto::{CryptoError, Domain, SecretKey, Signature, digest},
+    genesis::{Genesis, GenesisError},
+    governance::{self, Change, ChangeNode, ChangeRefused},
+    limits::{MAX_ENDORSEMENTS, MAX_PREDECESSORS},
+    lineage::{self, LineageError, VoterChange},
+    receipt::{CertifiedHeader, ReceiptError},
+    registry::{Case, EntryKey, PolicyEntry, Registry, Standing, policies},
+    state::{self, Empty, StateError, StateReader, Table, Writes},
+    state_proof::Base64,
+    transaction::TransactionBytes,
+    types::{Hash, Height, Identity, Timestamp},
+    vote::ConsensusMode,
+};
+
+/// The key of the state under which a network says where it came from.
+pub const PREDECESSOR_KEY: &str = "predecessor";
+const NETWORK_KEY: &str = "network";
+
+/// What a genesis carries of the network before it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Predecessor {
+    pub genesis: Box<Genesis>,
+    /// The changes of voters up to the last block, the first first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub voter_changes: Vec<VoterChange>,
+    /// The last block's header.
+    pub last: CertifiedHeader,
+    /// Its transactions, each as it was signed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub transactions: Vec<Base64>,
+    /// The state before the last block, all of it: what the header's `state_root` is of.
+    pub state: BTreeMap<String, Base64>,
+    /// What the last block made of it, and the suspension of those below; none where an entry was removed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub changes: BTreeMap<String, Option<Base64>>,
+    /// Orderers that are gone for good. Each is suspended.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub without: BTreeSet<Identity>,
+    /// Over all but these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signatures: Vec<Consent>,
+}
+
+/// A user's signature under a successor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Consent {
+    pub user: Identity,
+    pub signature: Signature,
+}
+
+/// Where a network came from, as it stands in its state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    pub network: Hash,
+    pub height: Height,
+    pub block: Hash,
+}
+
+/// Why a genesis is not the successor that it says it is.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum SuccessorError {
+    #[error("more than {MAX_PREDECESSORS} networks before it")]
+    TooMany,
+    #[error("genesis: {0}")]
+    Genesis(Box<GenesisError>),
+    #[error("{what} is not as it was; a successor changes nothing but who votes")]
+    Setting { what: &'static str },
+    #[error("created {created} ms, before the last block ({last} ms)")]
+    GoesBack { created: Timestamp, last: Timestamp },
+    #[error("last.header.height: 0; a network without blocks has nothing to carry on: begin it anew")]
+    NoBlock,
+    #[error(transparent)]
+    Lineage(#[from] LineageError),
+    #[error(transparent)]
+    Last(#[from] ReceiptError),
+    #[error("state: its root is {computed}, the last header has {certified}: it is not all of the state, or another")]
+    StateRoot { computed: Hash, certified: Hash },
+    #[error("state: {0}")]
+    State(#[from] StateError),
+    #[error("state: {key:?} is no text, which all keys of a state are")]
+    Key { key: Vec<u8> },
+    #[error("state: the registry: {0}")]
+    Registry(CodecError),
+    #[error("transactions: {0}")]
+    Block(#[from] BlockError),
+    #[error("without: {0} is not an orderer in good standing")]
+    NotAnOrderer(Identity),
+    #[error("without {node}: {reason}")]
+    Without { node: Identity, reason: ChangeRefused },
+    #[error("changes: {key} is not what the last block and the suspensions lead to")]
+    Changes { key: String },
+    #[error("{list}: not the members that the state leads to")]
+    List { list: &'static str },
+    #[error("signatures: {count}, at most {MAX_ENDORSEMENTS} are accepted")]
+    Signatures { count: usize },
+    #[error("signatures: {0} stands twice")]
+    Twice(Identity),
+    #[error("signatures: {0} is not a user in good standing")]
+    Signer(Identity),
+    #[error("signatures: {user}: {reason}; it is over something else, or by another key")]
+    Signature { user: Identity, reason: CryptoError },
+    #[error("signatures: policy '{name}' is not met; missing: {missing}")]
+    Policy { name: &'static str, missing: String },
+}
+
+impl From<GenesisError> for SuccessorError {
+    fn from(error: GenesisError) -> Self {
+        Self::Genesis(error.into())
+    }
+}
+
+/// What a chain ends with, as a node has stored it.
+pub struct Ending {
+    pub voter_changes: Vec<VoterChange>,
+    pub last: CertifiedHeader,
+    pub transactions: Vec<TransactionBytes>,
+    /// The state that the header certifies, by key.
+    pub state: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+/// The successor of a network, without these nodes and without signatures. All but those is checked.
+pub fn succeed(
+    genesis: &Genesis,
+    ending: Ending,
+    without: BTreeSet<Identity>,
+    created: Timestamp,
+) -> Result<Genesis, SuccessorError> {
+    let text = |(key, value): (Vec<u8>, Vec<u8>)| match String::from_utf8(key) {
+        Ok(key) => Ok((key, Base64(value))),
+        Err(error) => Err(SuccessorError::Key { key: error.into_bytes() }),
+    };
+    let mut predecessor = Predecessor {
+        genesis: Box::new(genesis.clone()),
+        voter_changes: ending.voter_changes,
+        last: ending.last,
+        transactions: ending.transactions.iter().map(|bytes| Base64(bytes.as_slice().to_vec())).collect(),
+        state: ending.state.into_iter().map(text).collect::<Result<_, _>>()?,
+        changes: BTreeMap::new(),
+        without,
+        signatures: vec![],
+    };
+    let (after, _) = predecessor.executed(genesis.consensus)?;
+    predecessor.changes = after;
+    let registry = predecessor.registry(genesis.consensus).map_err(SuccessorError::Registry)?;
+    let created = created.max(predecessor.last.header.created);
+    let mut successor = Genesis { created, predecessor: None, ..genesis.clone() };
+    (successor.organisations, successor.nodes, successor.users) = (
+        registry.organisations.into_values().collect(),
+        registry.nodes.into_values().collect(),
+        registry.users.into_values().collect(),
+    );
+    let policy = |(name, entry): (_, PolicyEntry)| (name, entry.policy);
+    successor.policies = registry.policies.into_iter().map(policy).collect();
+    successor.predecessor = Some(predecessor.into());
+    match successor.check_unsigned() {
+        Ok(()) => Ok(successor),
+        Err(GenesisError::Successor(reason)) => Err(*reason),
+        Err(reason) => Err(reason.into()),
+    }
+}
+
+type Changes = BTreeMap<String, Option<Base64>>;
+
+impl Predecessor {
+    /// The state that the successor begins with, but for what is its own: who votes, and its settings.
+    pub fn carried(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        let mut carried = self.state.clone();
+        for (key, value) in &self.changes {
+            match value {
+                Some(value) => carried.insert(key.clone(), value.clone()),
+                None => carried.remove(key),
+            };
+        }
+        let own = |key: &str| {
+            let voters = matches!(key.parse(), Ok(EntryKey::Voters(_)));
+            voters || key == NETWORK_KEY || key == PREDECESSOR_KEY
+        };
+        carried.retain(|key, _| !own(key));
+        carried.into_iter().map(|(key, Base64(value))| (key.into_bytes(), value)).collect()
+    }
+
+    pub fn registry(&self, mode: ConsensusMode) -> Result<Registry, CodecError> {
+        Registry::read(mode, self.carried())
+    }
+
+    /// How this stands in the successor's state.
+    pub fn origin(&self) -> Origin {
+        let CertifiedHeader { header, hash, .. } = &self.last;
+        Origin { network: self.genesis.id(), height: header.height, block: *hash }
+    }
+
+    /// Checks that the chain ended so. Answers what became of the state that the last header certifies, and who is
+    /// enrolled after the last block, before anybody is suspended.
+    fn executed(&self, mode: ConsensusMode) -> Result<(Changes, Registry), SuccessorError> {
+        let (network, header) = (self.genesis.id(), &self.last.header);
+        let before = header.height.previous().ok_or(SuccessorError::NoBlock)?;
+        let lineage = lineage::follow(&self.genesis, &self.voter_changes, header.height)?;
+        self.last.verify("last", &network, lineage.at(header.height))?;
+
+        let entries = || self.state.iter().map(|(key, Base64(value))| (key.clone().into_bytes(), value.clone()));
+        let writes: Writes = entries().map(|(key, value)| (key, Some(value))).collect();
+        let update = state::update(&Empty, 0, &writes)?;
+        if update.root != header.state_root {
+            return Err(SuccessorError::StateRoot { computed: update.root, certified: header.state_root });
+        }
+        let registry = Arc::new(Registry::read(mode, entries()).map_err(SuccessorError::Registry)?);
+        let transactions = self.transactions.iter().map(|Base64(bytes)| bytes.clone().into()).collect();
+        let transactions = Block { header: header.clone(), transactions }.parse(&network)?;
+        header.check_transactions(transactions.iter(), &registry)?;
+        let head = Head {
+            height: before,
+            hash: header.previous,
+            created: header.created,
+            results_root: header.results_root,
+            state_root: header.state_root,
+            state_version: 0,
+            certified_version: 0,
+            transactions: 0,
+        };
+        let memory = Memory::of(update.entries);
+        let execution = state::execute(&memory, &registry, &head, header.created, transactions.iter())?;
+        let after = Registry::clone(&execution.registry);
+        let mut writes = execution.writes;
+        writes.extend(self.suspensions(&after)?);
+        let text =
+            |key: Vec<u8>| String::from_utf8(key).map_err(|error| SuccessorError::Key { key: error.into_bytes() });
+        let changes = writes.into_iter().map(|(key, value)| Ok::<_, SuccessorError>((text(key)?, value.map(Base64))));
+        Ok((changes.collect::<Result<_, _>>()?, after))
+    }
+
+    fn suspensions(&self, registry: &Registry) -> Result<Writes, SuccessorError> {
+        let (mut registry, mut writes) = (registry.clone(), Writes::new());
+        for node in &self.without {
+            let orderer = registry.nodes.get(node).filter(|node| node.votes());
+            let revision = orderer.ok_or_else(|| SuccessorError::NotAnOrderer(node.clone()))?.revision;
+            let change = Change::ChangeNode(ChangeNode {
+                node: node.clone(),
+                revision,
+                public_key: None,
+                former_key: None,
+                roles: None,
+                address: None,
+                standing: Some(Standing::Suspended),
+            });
+            let suspended = governance::apply(&change, &mut registry, self.last.header.created);
+            suspended.map_err(|reason| SuccessorError::Without { node: node.clone(), reason })?;
+            let key = EntryKey::Node(node.clone());
+            writes.insert(key.to_bytes(), registry.encoded(&key));
+        }
+        Ok(writes)
+    }
+
+    /// The policies that its signatures must meet.
+    pub fn policies(&self) -> Vec<&'static str> {
+        let orderers = (!self.without.is_empty()).then_some(policies::ORDERERS);
+        [policies::ORGANISATIONS].into_iter().chain(orderers).collect()
+    }
+}
+
+impl Genesis {
+    /// Signs a successor, over all but the signatures. A genesis that is none is not signed.
+    pub fn consent(&mut self, user: Identity, key: &SecretKey) {
+        let digest = self.consent_digest();
+        if let Some((predecessor, digest)) = self.predecessor.as_mut().zip(digest) {
+            predecessor.signatures.retain(|consent| consent.user != user);
+            predecessor.signatures.push(Consent { user, signature: key.sign(&digest) });
+            predecessor.signatures.sort_by(|a, b| a.user.cmp(&b.user));
+        }
+    }
+
+    fn consent_digest(&self) -> Option<Hash> {
+        let network = self.predecessor.as_ref()?.genesis.id();
+        Some(digest(Domain::Successor, &network, &[&codec::encode(&self.without_signatures())]))
+    }
+
+    pub(crate) fn without_signatures(&self) -> Self {
+        let mut all_else = self.clone();
+        if let Some(predecessor) = &mut all_else.predecessor {
+            predecessor.signatures.clear();
+        }
+        all_else
+    }
+
+    /// The genesis of the network of this id: this one's, or of one before it, with the last block that was carried on.
+    pub fn of_network(&self, network: &Hash) -> Option<(&Self, Option<&CertifiedHeader>)> {
+        if self.id() == *network {
+            return Some((self, None));
+        }
+        let predecessor = self.predecessor.as_ref()?;
+        match predecessor.genesis.of_network(network)? {
+            (genesis, None) => Some((genesis, Some(&predecessor.last))),
+            before => Some(before),
+        }
+    }
+
+    fn depth(&self) -> usize {
+        self.predecessor.as_ref().map_or(0, |predecessor| 1 + predecessor.genesis.depth())
+    }
+
+    /// What makes a successor one, but the policies: who is to sign it may have yet to.
+    pub(crate) fn check_successor(&self, predecessor: &Predecessor) -> Result<Registry, SuccessorError> {
+        if self.depth() > MAX_PREDECESSORS {
+            return Err(SuccessorError::TooMany);
+        }
+        predecessor.genesis.check()?;
+        self.check_settings(&predecessor.genesis)?;
+        let last = predecessor.last.header.created;
+        if self.created < last {
+            return Err(SuccessorError::GoesBack { created: self.created, last });
+        }
+        let (changes, after) = predecessor.executed(self.consensus)?;
+        let differs = |key: &&String| changes.get(*key) != predecessor.changes.get(*key);
+        if let Some(key) = changes.keys().chain(predecessor.changes.keys()).find(differs) {
+            return Err(SuccessorError::Changes { key: codec::clip(key) });
+        }
+        let registry = predecessor.registry(self.consensus).map_err(SuccessorError::Registry)?;
+        self.check_lists(&registry)?;
+        self.check_signatures(predecessor, &after)?;
+        Ok(after)
+    }
+
+    fn check_settings(&self, before: &Self) -> Result<(), SuccessorError> {
+        let settings = [
+            ("network", self.network == before.network),
+            ("consensus", self.consensus == before.consensus),
+            ("timeouts", self.timeouts == before.timeouts),
+            ("synchronise", self.synchronise == before.synchronise),
+        ];
+        match settings.into_iter().find(|(_, same)| !same) {
+            Some((what, _)) => Err(SuccessorError::Setting { what }),
+            None => Ok(()),
+        }
+    }
+
+    /// Who is a member stands in clear, too, for people and for whoever reads no state.
+    fn check_lists(&self, registry: &Registry) -> Result<(), SuccessorError> {
+        let policies = registry.policies.iter().map(|(name, entry)| (name, &entry.policy));
+        let lists = [
+            ("organisations", self.organisations.iter().eq(registry.organisations.values())),
+            ("nodes", self.nodes.iter().eq(registry.nodes.values())),
+            ("users", self.users.iter().eq(registry.users.values())),
+            ("policies", self.policies.iter().eq(policies)),
+        ];
+        match lists.into_iter().find(|(_, same)| !same) {
+            Some((list, _)) => Err(SuccessorError::List { list }),
+            None => Ok(()),
+        }
+    }
+
+    fn check_signatures(&self, predecessor: &Predecessor, registry: &Registry) -> Result<(), SuccessorError> {
+        let signatures = &predecessor.signatures;
+        if signatures.len() > MAX_ENDORSEMENTS {
+            return Err(SuccessorError::Signatures { count: signatures.len() });
+        }
+        let (digest, mut seen) = (self.consent_digest().unwrap_or_default(), BTreeSet::new());
+        for Consent { user, signature } in signatures {
+            if !seen.insert(user) {
+                return Err(SuccessorError::Twice(user.clone()));
+            }
+            let known = registry.active_user(user).ok_or_else(|| SuccessorError::Signer(user.clone()))?;
+            let held = known.public_key.verify(&digest, signature);
+            held.map_err(|reason| SuccessorError::Signature { user: user.clone(), reason })?;
+        }
+        Ok(())
+    }
+}
+
+/// Checks that these signatures, each of which holds, are all that is asked for. `registry` is as of the last block.
+pub(crate) fn check_consent(predecessor: &Predecessor, registry: &Registry) -> Result<(), SuccessorError> {
+    let signers: Vec<Identity> = predecessor.signatures.iter().map(|consent| consent.user.clone()).collect();
+    let case = Case { registry, signers: &signers, contents: &[] };
+    for name in predecessor.policies() {
+        let explanation = registry.policy(name).map(|policy| policy.explain(&case));
+        if let Some(explanation) = explanation.filter(|explanation| !explanation.met) {
+            return Err(SuccessorError::Policy { name, missing: explanation.missing() });
+        }
+    }
+    Ok(())
+}
+
+/// The genesis that a proof about a network is verified by, where its last header is one that was carried on.
+pub(crate) fn genesis_of<'a>(
+    genesis: &'a Genesis,
+    network: &Hash,
+    newest: &CertifiedHeader,
+) -> Result<&'a Genesis, ReceiptError> {
+    let mismatch =
+        || ReceiptError::Mismatch { what: "network", found: network.to_string(), expected: genesis.id().to_string() };
+    let (found, last) = genesis.of_network(network).ok_or_else(mismatch)?;
+    match last {
+        Some(last) if newest.header.height > last.header.height => {
+            Err(ReceiptError::NotCarried { height: newest.header.height, last: last.header.height })
+        }
+        Some(last) if newest.header.height == last.header.height && newest.hash != last.hash => {
+            Err(ReceiptError::Mismatch {
+                what: "the last block's hash",
+                found: newest.hash.to_string(),
+                expected: last.hash.to_string(),
+            })
+        }
+        _ => Ok(found),
+    }
+}
+
+/// A state of one version in memory.
+struct Memory(BTreeMap<(Table, Vec<u8>), Vec<u8>>);
+
+impl Memory {
+    fn of(entries: Vec<(Table, Vec<u8>, Vec<u8>)>) -> Self {
+        Self(entries.into_iter().map(|(table, key, value)| ((table, key), value)).collect())
+    }
+}
+
+impl StateReader for Memory {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        Ok(self.0.get(&(table, key.to_vec())).cloned())
+    }
+
+    fn floor(&self, table: Table, key: &[u8]) -> Result<Option<state::Entry>, StateError> {
+        let below = self.0.range((table, Vec::new())..=(table, key.to_vec())).next_back();
+        Ok(below.map(|((_, key), value)| (key.clone(), value.clone())))
+    }
+
+    fn keys(&self) -> Result<Vec<Vec<u8>>, StateError> {
+        Ok(self.0.iter().filter(|((table, _), _)| *table == Table::Keys).map(|(_, key)| key.clone()).collect())
+    }
+}

@@ -15,6 +15,7 @@ use minidlt_protocol::{
 
 use crate::{
     authority::Authority,
+    endorse::Endorse,
     error::{ConfigError, Origin, Problem},
     genesis::read_genesis,
     keys::read_signing_key,
@@ -47,6 +48,8 @@ pub struct Settings {
     /// It may have run out, or no CA of the genesis may have issued it.
     pub tls: Tls,
     pub log_level: LevelFilter,
+    /// What this node endorses, if it is a peer.
+    pub endorse: Endorse,
     pub limits: Limits,
     /// What will soon need doing; to be logged at start.
     pub warnings: Vec<String>,
@@ -109,6 +112,7 @@ impl Check {
     fn settings(self, raw: NodeFile) -> Result<Settings, ConfigError> {
         let identity = self.identity(&raw.identity)?;
         let log_level = raw.log_level.parse().map_err(|_| self.wrong("log_level", Problem::Level(raw.log_level)))?;
+        let endorse = raw.endorse.check().map_err(|problem| self.wrong("endorse", problem))?;
         let api_listen = self.address("api_listen", &raw.api_listen)?;
         let peers_listen = self.address("peers_listen", &raw.peers_listen)?;
         let health_listen = self.address("health_listen", &raw.health_listen)?;
@@ -148,6 +152,7 @@ impl Check {
             health_listen,
             tls,
             log_level,
+            endorse,
             limits,
             warnings,
         })

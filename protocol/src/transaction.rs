@@ -201,6 +201,10 @@ pub enum Refusal {
     MempoolFull(&'static str),
     #[error("{0} has its whole share of the mempool waiting; try again later")]
     UserShareFull(Identity),
+    #[error("this node is collecting as many endorsements as it can; try again later")]
+    CollectingFull,
+    #[error("{0} has its whole share of the endorsements that this node collects under way; try again later")]
+    CollectingShareFull(Identity),
 }
 
 impl Refusal {
@@ -226,12 +230,26 @@ impl Refusal {
             Self::AlreadyPending => "already-pending",
             Self::MempoolFull(_) => "mempool-full",
             Self::UserShareFull(_) => "user-share-full",
+            Self::CollectingFull => "collecting-full",
+            Self::CollectingShareFull(_) => "collecting-share-full",
         }
+    }
+
+    /// Whether nothing is lacking but that others sign it too.
+    pub fn lacks_consent(&self) -> bool {
+        matches!(self, Self::Change(ChangeRefused::Policy { .. }))
     }
 
     /// Whether the same bytes may be taken later.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::MempoolFull(_) | Self::UserShareFull(_) | Self::FarFuture { .. })
+        matches!(
+            self,
+            Self::MempoolFull(_)
+                | Self::UserShareFull(_)
+                | Self::CollectingFull
+                | Self::CollectingShareFull(_)
+                | Self::FarFuture { .. }
+        )
     }
 }
 
@@ -427,7 +445,7 @@ impl Transaction {
 
     /// That a change has the consent that it needs. Without this rule of blocks, who strips a transaction of its
     /// endorsements could have it committed as failed, and its id is good for once.
-    fn check_consent(&self, registry: &Registry) -> Result<(), Refusal> {
+    pub fn check_consent(&self, registry: &Registry) -> Result<(), Refusal> {
         match &self.effect {
             Effect::Records(_) | Effect::Evidence(_) => Ok(()),
             Effect::Change(change) => Ok(governance::permit(change, &self.signers(registry), registry)?),
@@ -453,8 +471,8 @@ impl Transaction {
     /// That a change could be made if all endorsements that it needs were there.
     pub fn check_change(&self, registry: &Registry, now: Timestamp) -> Result<(), Refusal> {
         match self.check_consent(registry) {
-            Ok(()) | Err(Refusal::Change(ChangeRefused::Policy { .. })) => self.try_on(registry, now),
-            Err(refused) => Err(refused),
+            Err(refused) if !refused.lacks_consent() => Err(refused),
+            Ok(()) | Err(_) => self.try_on(registry, now),
         }
     }
 
@@ -470,6 +488,13 @@ impl Transaction {
             Effect::Records(_) | Effect::Evidence(_) => Ok(()),
             Effect::Change(change) => Ok(governance::apply(change, &mut registry.clone(), now).map(|_| ())?),
         }
+    }
+
+    /// Encoded anew with the endorsements that it has by now, of those who are in good standing.
+    pub fn with_endorsements(&self, registry: &Registry) -> Result<TransactionBytes, Refusal> {
+        let (signed, _) = open(self.bytes.as_slice())?;
+        let counts = self.endorsements.iter().filter(|one| registry.key_of(&one.endorser).is_some());
+        Ok((&SignedTransaction { endorsements: counts.cloned().collect(), ..signed }).into())
     }
 
     /// How many records it holds.

@@ -389,6 +389,7 @@ fn heard_of(network: &Network, content: Content) -> Heard {
             let checked = content.verify(&network.id(), &network.registry().orderers()).unwrap();
             Heard::Consensus(identity(PEER), checked)
         }
+        Content::Endorsement(content) => Heard::Endorsement(identity(PEER), content),
         Content::Text(_) => unreachable!("a text is for the log"),
     }
 }

@@ -19,6 +19,7 @@ pub mod mempool;
 pub mod merkle;
 pub mod message;
 pub mod receipt;
+pub mod record_type;
 pub mod registry;
 pub mod spelling;
 pub mod state;

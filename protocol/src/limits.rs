@@ -45,6 +45,10 @@ pub const MAX_NODES_AN_ORGANISATION: usize = 250;
 pub const MAX_VOTERS: usize = 100;
 /// Most policies of a network.
 pub const MAX_POLICIES: usize = 1_000;
+/// Most types of records of a network.
+pub const MAX_RECORD_TYPES: usize = 1_000;
+/// Most parts of a policy that name organisations by what records hold.
+pub const MAX_NAMED_PARTS: usize = 16;
 /// Deepest nesting of a policy, a single leaf being 1.
 pub const MAX_POLICY_DEPTH: usize = 8;
 /// Most pieces of evidence that the state keeps of one voter; the first that came.

@@ -19,18 +19,23 @@ use minidlt_protocol::{
     crypto::{Domain, digest},
     endorsement::{Answer, EndorsementContent, Reason, Verdict},
     evidence::{Evidence, state_key},
+    governance::{Change, SetRecordType},
     merkle,
     message::{Alive, ConsensusContent, Content, Message, PoolContent, Recipient, SyncContent},
     receipt::CertifiedHeader,
+    record_type::{RecordType, Schema},
+    registry::{Policy, Role, Standing},
     state::{self, Outcome, ResultLeaf, genesis_head, genesis_writes, prove},
-    transaction::{TransactionBytes, id_of},
+    transaction::{self, Body, Operation, TransactionBytes, id_of},
     types::{Hash, Height, Round},
     vote::{CommitSignature, ConsensusMode, Phase, Proposal, SignedProposal, SignedVote, Vote},
 };
 use serde::Serialize;
 use serde_json::json;
 
-use common::{ADMIN, AUDITOR, BROKER, MemoryState, NOW, Network, TRADER, Unreadable, identity, key, node, node_key};
+use common::{
+    ADMIN, AUDITOR, BROKER, MemoryState, NOW, Network, TRADER, Unreadable, identity, key, name, node, node_key,
+};
 
 /// Names to hexadecimal bytes, or to text where the format is text.
 #[derive(Default)]
@@ -98,6 +103,22 @@ fn transactions(vectors: &mut Vectors) {
     let record = json!({"a": [null, true, -1, 1.5, 4_294_967_296u64], "é": {"": "text"}});
     let body = network.body_of(TRADER.0, u64::MAX, &[record, json!("second")]);
     vectors.encoded("body", &body);
+    let Operation::Record { contents, .. } = body.operation.clone() else { panic!("it holds records") };
+    let operation = Operation::Record { record_type: Some(name("trade")), contents };
+    vectors.encoded("body, of a type", &Body { operation, ..body });
+    let schema = transaction::Content::from_json(&json!({"type": "object", "required": ["a"]}));
+    let policy = Policy::Named { organisation_in: "/seller".into(), role: Role::Admin.into() };
+    let set = SetRecordType {
+        name: name("trade"),
+        revision: None,
+        schema: schema.clone(),
+        policy: Some(policy.clone()),
+        standing: None,
+    };
+    vectors.encoded("change, set_record_type", &Change::SetRecordType(set));
+    let schema = Schema::compile(&schema).expect("it is a schema");
+    let trade = RecordType { schema, policy: Some(policy), standing: Standing::Suspended, revision: 1 };
+    vectors.encoded("state, record-type/trade", &trade);
     let mut signed = network.signed(TRADER, 1);
     let id = id_of(&network.id, &signed.body);
     vectors.text("transaction, id", id.to_string());

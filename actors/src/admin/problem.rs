@@ -13,6 +13,7 @@ use actix_web::{
 };
 use minidlt_protocol::{
     governance::ChangeRefused,
+    record_type::TypeRefused,
     registry::EntryKey,
     transaction::Refusal,
     types::{Hash, Height, Identity},
@@ -56,6 +57,15 @@ fn of_change(reason: &ChangeRefused) -> StatusCode {
         | ChangeRefused::KeyTaken(_)
         | ChangeRefused::AddressTaken { .. } => StatusCode::CONFLICT,
         _ => StatusCode::UNPROCESSABLE_ENTITY,
+    }
+}
+
+/// Is the type not as the record has it, or is consent missing?
+fn of_record(reason: &TypeRefused) -> StatusCode {
+    match reason {
+        TypeRefused::Unknown(_) | TypeRefused::Misfit { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        TypeRefused::Standing { .. } => StatusCode::CONFLICT,
+        TypeRefused::Policy { .. } => StatusCode::FORBIDDEN,
     }
 }
 
@@ -204,6 +214,7 @@ impl Problem {
             | Refusal::NotPermitted { .. }
             | Refusal::NodeAuthor(_) => StatusCode::FORBIDDEN,
             Refusal::Change(reason) => of_change(reason),
+            Refusal::Record(reason) => of_record(reason),
             Refusal::KeyReplaced(_) => StatusCode::CONFLICT,
             Refusal::AlreadyCommitted | Refusal::AlreadyPending => StatusCode::CONFLICT,
             Refusal::MempoolFull(_)

@@ -240,7 +240,7 @@ async fn endorsed(
     answers: Vec<Result<Hash, Refusal>>,
     time: Option<Duration>,
 ) -> Result<Vec<Result<Hash, NotTaken>>, Problem> {
-    let lacks = |answer: &Result<Hash, Refusal>| answer.as_ref().is_err_and(Refusal::lacks_consent);
+    let lacks = |answer: &Result<Hash, Refusal>| answer.as_ref().is_err_and(Refusal::is_lack_of_endorsements);
     let submitted = items.iter().filter_map(|item| item.as_ref().ok());
     let lacking: Vec<_> = submitted.zip(&answers).filter(|(_, answer)| lacks(answer)).collect();
     let transactions: Vec<TransactionBytes> = lacking.into_iter().map(|(bytes, _)| bytes.clone()).collect();

@@ -7,7 +7,7 @@ use minidlt_protocol::{
     block::SharedTransaction,
     endorsement::{Answer, Reason, Verdict},
     registry::{NodeRole, Registry},
-    transaction::{Refusal, TransactionBytes, id_of, open},
+    transaction::{Effect, Refusal, Transaction, TransactionBytes, id_of, open},
     types::{Hash, Identity},
 };
 
@@ -73,7 +73,7 @@ impl Endorsement {
         let registry = self.links.members.registry();
         let (mut answers, mut willing) = (Vec::new(), Vec::new());
         for transaction in transactions {
-            match may_endorse(&self.me, &registry, &self.endorse) {
+            match may_endorse(&self.me, &registry, &self.endorse, &transaction) {
                 Ok(()) => willing.push(transaction),
                 Err(reason) => {
                     count(&self.metrics.endorsements_refused, &reason.kind);
@@ -105,7 +105,7 @@ fn refused(network: &Hash, bytes: &TransactionBytes, refusal: &Refusal) -> Optio
 }
 
 /// This node's own rules, over and above those of the network.
-fn may_endorse(me: &Identity, registry: &Registry, endorse: &Endorse) -> Result<(), Reason> {
+fn may_endorse(me: &Identity, registry: &Registry, endorse: &Endorse, transaction: &Transaction) -> Result<(), Reason> {
     if !registry.has_role(me, NodeRole::Peer.into()) {
         return Err(Reason::new("not-a-peer", "this node has not the role 'peer'"));
     }
@@ -113,6 +113,10 @@ fn may_endorse(me: &Identity, registry: &Registry, endorse: &Endorse) -> Result<
     match endorse {
         Endorse::Everything => Ok(()),
         Endorse::Nothing => Err(operator("nothing")),
-        Endorse::RecordTypes(_) => Err(operator("no changes, and no records without a type")),
+        Endorse::RecordTypes(types) => match &transaction.effect {
+            Effect::Records { record_type: Some(name), .. } if types.contains(name) => Ok(()),
+            Effect::Records { record_type: Some(name), .. } => Err(operator(&format!("no records of type {name}"))),
+            _ => Err(operator("no changes, and no records without a type")),
+        },
     }
 }

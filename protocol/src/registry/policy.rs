@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use super::{NodeRole, Registry, Role};
 use crate::{
-    limits::MAX_POLICY_DEPTH,
+    limits::{MAX_NAMED_PARTS, MAX_POLICY_DEPTH},
     types::{Identity, Name},
 };
 
@@ -115,6 +115,8 @@ pub enum PolicyError {
     NoContents(String),
     #[error("organisation_in {0:?} is not a JSON pointer: it begins with '/' (RFC 6901)")]
     Pointer(String),
+    #[error("{count} parts look into records with 'organisation_in', at most {MAX_NAMED_PARTS} may")]
+    TooManyNamed { count: usize },
     #[error("it could never be met: {0}")]
     Unmeetable(String),
 }
@@ -140,7 +142,22 @@ impl Policy {
     /// Refuses what is always or never met whoever endorses, and what is too deep to decode. `records`:
     /// it is a record type's.
     pub fn check(&self, records: bool) -> Result<(), PolicyError> {
-        self.check_below(MAX_POLICY_DEPTH, records)
+        self.check_below(MAX_POLICY_DEPTH, records)?;
+        // Each is looked up in each record of a transaction, on every node.
+        match self.named() {
+            count if count > MAX_NAMED_PARTS => Err(PolicyError::TooManyNamed { count }),
+            _ => Ok(()),
+        }
+    }
+
+    /// How many of its parts look into records.
+    fn named(&self) -> usize {
+        usize::from(matches!(self, Self::Named { .. })) + self.parts().iter().map(Self::named).sum::<usize>()
+    }
+
+    /// Whether records' contents are needed to tell who has to sign.
+    pub fn looks_into_records(&self) -> bool {
+        self.named() > 0
     }
 
     fn check_below(&self, levels: usize, records: bool) -> Result<(), PolicyError> {
@@ -216,8 +233,11 @@ impl Policy {
                 Explanation { met: count > all / 2, rule, by: signed.concat(), parts, lacks }
             }
             Self::Named { organisation_in, role } => {
-                let parts = case.contents.iter().map(|content| case.explain_named(content, organisation_in, *role));
-                let parts: Vec<_> = parts.collect();
+                // Many records name few organisations; one that names none is as good as all that do not.
+                let named = case.contents.iter().map(|content| case.named_in(content, organisation_in));
+                let named: BTreeSet<Option<Name>> = named.collect();
+                let parts: Vec<_> =
+                    named.iter().map(|name| case.explain_named(name.as_ref(), organisation_in, *role)).collect();
                 let rule = format!("{role} of the organisation at {organisation_in} of each record");
                 Explanation::of_parts(parts.iter().all(|part| part.met), rule, parts)
             }
@@ -245,14 +265,18 @@ impl Case<'_> {
         self.signers.iter().filter(of_it).cloned().collect()
     }
 
-    fn explain_named(&self, content: &serde_json::Value, pointer: &str, role: SignerRole) -> Explanation {
+    /// The organisation of this network that a record names at this place.
+    fn named_in(&self, content: &serde_json::Value, pointer: &str) -> Option<Name> {
         let named = content.pointer(pointer).and_then(|value| value.as_str()?.parse::<Name>().ok());
-        let organisation = named.filter(|name| self.registry.is_active(name));
-        let (by, rule) = match &organisation {
+        named.filter(|name| self.registry.is_active(name))
+    }
+
+    fn explain_named(&self, organisation: Option<&Name>, pointer: &str, role: SignerRole) -> Explanation {
+        let (by, rule) = match organisation {
             Some(organisation) => (self.signers_in(organisation, role), format!("{role} of {organisation}")),
             None => (vec![], format!("{role} of an organisation, which {pointer} of a record does not name")),
         };
-        Explanation::leaf(rule, by, organisation.map(|organisation| (organisation, role)))
+        Explanation::leaf(rule, by, organisation.map(|organisation| (organisation.clone(), role)))
     }
 }
 

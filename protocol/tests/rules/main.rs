@@ -12,6 +12,7 @@ mod governance_table;
 mod mempool;
 mod messages;
 mod receipts;
+mod record_types;
 mod state;
 mod state_proofs;
 mod transactions;

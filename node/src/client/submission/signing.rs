@@ -44,7 +44,7 @@ impl Signer {
     /// Signs, and checks what a node will check without its registry, so that a record too large
     /// or too deep is named before anything is sent.
     pub fn sign(&mut self, contents: Vec<Content>, now: Timestamp) -> Result<Prepared, Refusal> {
-        self.sign_operation(Operation::Record { contents }, now)
+        self.sign_operation(Operation::records(contents), now)
     }
 
     /// The same of any operation.

@@ -21,7 +21,7 @@ pub struct NodeFile {
 
 /// One word, or a list of types of records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "neither a word nor a list of types of records")]
 pub enum RawEndorse {
     Word(String),
     Types(Vec<String>),

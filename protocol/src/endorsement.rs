@@ -172,7 +172,10 @@ impl Collection {
     /// Takes an answer that is expected. `false` where its signature does not hold: it is passed over.
     pub fn answered(&mut self, peer: &Identity, verdict: Verdict, registry: &Registry) -> bool {
         let (asked, holds) = match verdict {
-            Verdict::Refused(reason) => (Asked::Refused(reason), true),
+            // It is shown to people: no matter what it was made to look like.
+            Verdict::Refused(Reason { kind, reason }) => {
+                (Asked::Refused(Reason::new(&codec::clip(&kind), &reason)), true)
+            }
             Verdict::Endorsed(signature) => {
                 let key = registry.key_of(peer);
                 match key.is_some_and(|key| key.verify(&self.transaction.id, &signature).is_ok()) {

@@ -182,6 +182,16 @@ fn of_an_organisation_the_next_is_asked_where_one_does_not_endorse_it() {
 }
 
 #[test]
+fn the_words_of_others_are_shown_without_what_steers_a_terminal() {
+    let mut case = Case::new(peer("Org03"), 0);
+    case.asks(&[node(2)]);
+    let verdict = Verdict::Refused(Reason { kind: "\u{1b}[2Jx".into(), reason: "no\nyes".into() });
+    case.collection.answered(&node(2), verdict, &case.registry);
+    let said = case.collection.said(&case.registry);
+    assert_eq!((said[0].reason.kind.as_str(), said[0].reason.reason.as_str()), ("\\u{1b}[2Jx", "no\\nyes"));
+}
+
+#[test]
 fn what_peers_cannot_meet_is_refused_before_any_is_asked_and_only_that_is_named() {
     let both = || Policy::All { all: vec![Policy::Majority { majority: Role::Admin.into() }, peer("Org02")] };
     let why = Case::new(both(), 1).hopeless();

@@ -252,11 +252,12 @@ impl Collection {
     }
 
     /// What each node said that did not endorse it, of the organisations whose peers are still missing also those
-    /// that could not be asked.
-    pub fn said(&self, registry: &Registry) -> Vec<Said> {
+    /// that could not be asked. Who is still waited for has said nothing wrong, unless the time is over.
+    pub fn said(&self, registry: &Registry, time_is_over: bool) -> Vec<Said> {
         let asked = self.asked.iter().filter_map(|(peer, asked)| {
             let reason = match asked {
                 Asked::Endorsed => return None,
+                Asked::Waiting if !time_is_over => return None,
                 Asked::Waiting | Asked::Silent => Reason::new("no-answer", "it did not answer in time"),
                 Asked::Lost => Reason::new("lost", "the connection with it ended"),
                 Asked::Refused(reason) => reason.clone(),

@@ -220,7 +220,7 @@ impl Endorsement {
                 of_caller.push((*id, bytes));
             }
             Next::Hopeless(refusal) => {
-                let said = under_way.collection.said(registry);
+                let said = under_way.collection.said(registry, false);
                 self.end(id, Err(NotTaken { refusal, said }));
             }
         }
@@ -332,7 +332,7 @@ impl Endorsement {
                 self.proceed(id, &registry);
                 continue;
             };
-            let outcome = Err(NotTaken { refusal, said: under_way.collection.said(&registry) });
+            let outcome = Err(NotTaken { refusal, said: under_way.collection.said(&registry, true) });
             let due = under_way.waiters.extract_if(.., |waiter| waiter.until <= now);
             due.for_each(|waiter| drop(waiter.answer.send(outcome.clone())));
             if under_way.waiters.is_empty() {

@@ -107,7 +107,7 @@ impl Case {
     }
 
     fn said(&self) -> Vec<(String, String)> {
-        let said = self.collection.said(&self.registry).into_iter();
+        let said = self.collection.said(&self.registry, false).into_iter();
         said.map(|one| (one.peer.to_string(), one.reason.kind)).collect()
     }
 
@@ -187,7 +187,7 @@ fn the_words_of_others_are_shown_without_what_steers_a_terminal() {
     case.asks(&[node(2)]);
     let verdict = Verdict::Refused(Reason { kind: "\u{1b}[2Jx".into(), reason: "no\nyes".into() });
     case.collection.answered(&node(2), verdict, &case.registry);
-    let said = case.collection.said(&case.registry);
+    let said = case.collection.said(&case.registry, false);
     assert_eq!((said[0].reason.kind.as_str(), said[0].reason.reason.as_str()), ("\\u{1b}[2Jx", "no\\nyes"));
 }
 
@@ -200,6 +200,15 @@ fn what_peers_cannot_meet_is_refused_before_any_is_asked_and_only_that_is_named(
     let [first, _] = case.of_org02();
     case.endorses(&first);
     assert_eq!(case.complete().last(), Some(&first));
+
+    // One that refuses makes it hopeless whatever the other says, who is not blamed for it before its time.
+    let mut case = Case::new(Policy::All { all: vec![peer("Org03"), peer("Org04")] }, 0);
+    case.asks(&[node(2), node(3)]);
+    case.refuses(&node(2));
+    case.hopeless();
+    assert_eq!(case.said(), [("node2@Org03".to_owned(), "operator".to_owned())]);
+    let late = case.collection.said(&case.registry, true);
+    assert_eq!(late[1].reason.kind, "no-answer");
 
     // One of them is enough of two, and the other cannot be had.
     let either = Policy::Any { any: vec![leaf("Org04", Role::Auditor), peer("Org03")] };

@@ -9,6 +9,7 @@ pub mod block;
 pub mod codec;
 pub mod consensus;
 pub mod crypto;
+pub mod endorsement;
 pub mod evidence;
 pub mod genesis;
 pub mod governance;

@@ -225,6 +225,10 @@ pub enum Refusal {
     MempoolFull(&'static str),
     #[error("{0} has its whole share of the mempool waiting; try again later")]
     UserShareFull(Identity),
+    #[error("this node is collecting as many endorsements as it can; try again later")]
+    CollectingFull,
+    #[error("{0} has its whole share of the endorsements that this node collects under way; try again later")]
+    CollectingShareFull(Identity),
 }
 
 impl Refusal {
@@ -251,6 +255,8 @@ impl Refusal {
             Self::AlreadyPending => "already-pending",
             Self::MempoolFull(_) => "mempool-full",
             Self::UserShareFull(_) => "user-share-full",
+            Self::CollectingFull => "collecting-full",
+            Self::CollectingShareFull(_) => "collecting-share-full",
         }
     }
 
@@ -261,7 +267,14 @@ impl Refusal {
 
     /// Whether the same bytes may be taken later.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::MempoolFull(_) | Self::UserShareFull(_) | Self::FarFuture { .. })
+        matches!(
+            self,
+            Self::MempoolFull(_)
+                | Self::UserShareFull(_)
+                | Self::CollectingFull
+                | Self::CollectingShareFull(_)
+                | Self::FarFuture { .. }
+        )
     }
 }
 
@@ -517,7 +530,7 @@ impl Transaction {
 
     /// That it has the consent that it needs. Without this rule of blocks, who strips a transaction of its
     /// endorsements could have it committed as failed, and its id is good for once.
-    fn check_consent(&self, registry: &Registry) -> Result<(), Refusal> {
+    pub fn check_consent(&self, registry: &Registry) -> Result<(), Refusal> {
         match &self.effect {
             Effect::Records { record_type: Some(name), .. } => {
                 let policy = record_type::active(name, registry)?.policy.as_ref();
@@ -584,6 +597,13 @@ impl Transaction {
             Effect::Evidence(_) => Ok(()),
             Effect::Change(change) => Ok(governance::apply(change, &mut registry.clone(), now).map(|_| ())?),
         }
+    }
+
+    /// Encoded anew with the endorsements that it has by now, of those who are in good standing.
+    pub fn with_endorsements(&self, registry: &Registry) -> Result<TransactionBytes, Refusal> {
+        let (signed, _) = open(self.bytes.as_slice())?;
+        let counts = self.endorsements.iter().filter(|one| registry.key_of(&one.endorser).is_some());
+        Ok((&SignedTransaction { endorsements: counts.cloned().collect(), ..signed }).into())
     }
 
     /// How many records it holds.

@@ -17,6 +17,7 @@ use minidlt_protocol::{
         BodyEntry, LogEntry, PolkaCertificate, RoundCertificate, RoundReason, RoundVote, Timer, TimerKind, Wire,
     },
     crypto::{Domain, digest},
+    endorsement::{Answer, EndorsementContent, Reason, Verdict},
     evidence::{Evidence, state_key},
     governance::{Change, SetRecordType},
     merkle,
@@ -255,6 +256,10 @@ fn messages(vectors: &mut Vectors) {
     let blocks = network.chain(&[vec![]]);
     let CertifiedBlock { block, certificate } = blocks[0].clone();
     let standing = CertifiedHeader::new(&network.id, block.header, certificate, &network.voters);
+    let proposed = network.transaction(TRADER, 2);
+    let endorsed = Answer { id: proposed.id, verdict: Verdict::Endorsed(node_key(1).sign(&proposed.id)) };
+    let reason = Reason::new("stale-revision", "policy/orderers has revision 1 by now");
+    let refused = Answer { id: proposed.id, verdict: Verdict::Refused(reason) };
     let contents = [
         ("alive", Content::Sync(SyncContent::Alive(alive(Some(binding))))),
         ("alive, later", Content::Sync(SyncContent::Alive(alive(None)))),
@@ -266,6 +271,8 @@ fn messages(vectors: &mut Vectors) {
         ("gossip", Content::Pool(PoolContent::Gossip(vec![network.transaction(TRADER, 1).bytes.clone()]))),
         ("get", Content::Pool(PoolContent::Get { block: Hash::ZERO, leaves: vec![Hash::ZERO] })),
         ("got", Content::Pool(PoolContent::Got { block: Hash::ZERO, transactions: vec![] })),
+        ("propose", Content::Endorsement(EndorsementContent::Propose(vec![proposed.bytes.clone()]))),
+        ("answers", Content::Endorsement(EndorsementContent::Answers(vec![endorsed, refused]))),
         ("text", Content::Text("good morning".into())),
     ];
     for (name, content) in contents {

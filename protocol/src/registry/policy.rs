@@ -220,7 +220,7 @@ impl Policy {
         match self {
             Self::Leaf { organisation, role } => {
                 let by = case.signers_in(organisation, *role);
-                Explanation { met: !by.is_empty(), rule: format!("{role} of {organisation}"), by, parts }
+                Explanation::leaf(format!("{role} of {organisation}"), by, Some((organisation.clone(), *role)))
             }
             Self::Majority { majority } => {
                 let all = case.registry.active_organisations().count();
@@ -228,7 +228,9 @@ impl Policy {
                     case.registry.active_organisations().map(|name| case.signers_in(name, *majority)).collect();
                 let count = signed.iter().filter(|by| !by.is_empty()).count();
                 let rule = format!("{majority} of {} of the {all} organisations ({count} signed)", all / 2 + 1);
-                Explanation { met: count > all / 2, rule, by: signed.concat(), parts }
+                let lacks = case.registry.active_organisations().zip(&signed).filter(|(_, by)| by.is_empty());
+                let lacks = lacks.map(|(name, _)| (name.clone(), *majority)).collect();
+                Explanation { met: count > all / 2, rule, by: signed.concat(), parts, lacks }
             }
             Self::Named { organisation_in, role } => {
                 // Many records name few organisations; one that names none is as good as all that do not.
@@ -237,12 +239,12 @@ impl Policy {
                 let parts: Vec<_> =
                     named.iter().map(|name| case.explain_named(name.as_ref(), organisation_in, *role)).collect();
                 let rule = format!("{role} of the organisation at {organisation_in} of each record");
-                Explanation { met: parts.iter().all(|part| part.met), rule, by: vec![], parts }
+                Explanation::of_parts(parts.iter().all(|part| part.met), rule, parts)
             }
             Self::Any { .. } | Self::All { .. } | Self::AtLeast { .. } => {
                 let (least, count) = (self.least(), parts.len());
                 let met = parts.iter().filter(|part| part.met).count() >= least;
-                Explanation { met, rule: format!("{least} of these {count}"), by: vec![], parts }
+                Explanation::of_parts(met, format!("{least} of these {count}"), parts)
             }
         }
     }
@@ -274,7 +276,7 @@ impl Case<'_> {
             Some(organisation) => (self.signers_in(organisation, role), format!("{role} of {organisation}")),
             None => (vec![], format!("{role} of an organisation, which {pointer} of a record does not name")),
         };
-        Explanation { met: !by.is_empty(), rule, by, parts: vec![] }
+        Explanation::leaf(rule, by, organisation.map(|organisation| (organisation.clone(), role)))
     }
 }
 
@@ -289,12 +291,36 @@ pub struct Explanation {
     pub by: Vec<Identity>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<Explanation>,
+    /// Whose signature would count for it and is not there, where it is a leaf: of which organisation, in
+    /// which role.
+    #[serde(skip)]
+    lacks: Vec<(Name, SignerRole)>,
 }
 
 /// Most leaves that are named as missing in an error.
 const MISSING_NAMED: usize = 8;
 
 impl Explanation {
+    /// Of one that somebody of this organisation meets by signing in this role, if anybody can.
+    fn leaf(rule: String, by: Vec<Identity>, wanted: Option<(Name, SignerRole)>) -> Self {
+        let met = !by.is_empty();
+        let lacks = wanted.into_iter().filter(|_| !met).collect();
+        Self { met, rule, by, parts: vec![], lacks }
+    }
+
+    fn of_parts(met: bool, rule: String, parts: Vec<Self>) -> Self {
+        Self { met, rule, by: vec![], parts, lacks: vec![] }
+    }
+
+    /// Whose signatures would bring it nearer to being met where it is not; more of them may be named than are
+    /// needed.
+    pub fn missing_signers(&self) -> BTreeSet<(Name, SignerRole)> {
+        if self.met {
+            return BTreeSet::new();
+        }
+        self.lacks.iter().cloned().chain(self.parts.iter().flat_map(Self::missing_signers)).collect()
+    }
+
     /// The leaves that are missing where it is not met, in the order they stand in; more of them may be
     /// named than are needed.
     pub fn missing(&self) -> String {

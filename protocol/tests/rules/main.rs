@@ -4,6 +4,7 @@
 mod common;
 
 mod blocks;
+mod endorsement;
 mod evidence;
 mod genesis;
 mod governance;

@@ -59,7 +59,8 @@ impl From<&Change> for Done {
                 let what = match standing {
                     Some(Standing::Suspended) => "suspended",
                     Some(Standing::Revoked) => "revoked",
-                    Some(Standing::Active) | None => "set",
+                    Some(Standing::Active) => "resumed",
+                    None => "set",
                 };
                 (format!("record type {name}"), what)
             }

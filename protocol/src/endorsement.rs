@@ -253,7 +253,7 @@ impl Collection {
 
     /// What each node said that did not endorse it, of the organisations whose peers are still missing also those
     /// that could not be asked. Who is still waited for has said nothing wrong, unless the time is over.
-    pub fn said(&self, registry: &Registry, time_is_over: bool) -> Vec<Said> {
+    pub fn said(&self, registry: &Registry, can_be_asked: impl Fn(&Identity) -> bool, time_is_over: bool) -> Vec<Said> {
         let asked = self.asked.iter().filter_map(|(peer, asked)| {
             let reason = match asked {
                 Asked::Endorsed => return None,
@@ -266,7 +266,7 @@ impl Collection {
         });
         let wanted = peers_wanted(&self.transaction, registry);
         let wanted = wanted.iter().flat_map(|organisation| peers_of(registry, organisation));
-        let not_asked = wanted.filter(|peer| !self.asked.contains_key(peer));
+        let not_asked = wanted.filter(|peer| !self.asked.contains_key(peer) && !can_be_asked(peer));
         let not_asked =
             not_asked.map(|peer| Said { peer, reason: Reason::new("not-connected", "it is not connected") });
         asked.chain(not_asked).collect()

@@ -204,7 +204,8 @@ impl Endorsement {
     fn proceed(&mut self, id: &Hash, registry: &Registry) {
         let Some(under_way) = self.collecting.by_id.get_mut(id).filter(|one| !one.handed_on) else { return };
         let (me, connected) = (&self.me, &self.connected);
-        match under_way.collection.next(registry, me, |peer| peer == me || connected.contains(peer)) {
+        let can_be_asked = |peer: &Identity| peer == me || connected.contains(peer);
+        match under_way.collection.next(registry, me, can_be_asked) {
             Next::Ask(peers) => {
                 let (caller, transaction) = (under_way.caller.clone(), under_way.transaction.clone());
                 for peer in peers {
@@ -220,7 +221,7 @@ impl Endorsement {
                 of_caller.push((*id, bytes));
             }
             Next::Hopeless(refusal) => {
-                let said = under_way.collection.said(registry, false);
+                let said = under_way.collection.said(registry, can_be_asked, false);
                 self.end(id, Err(NotTaken { refusal, said }));
             }
         }
@@ -332,7 +333,9 @@ impl Endorsement {
                 self.proceed(id, &registry);
                 continue;
             };
-            let outcome = Err(NotTaken { refusal, said: under_way.collection.said(&registry, true) });
+            let can_be_asked = |peer: &Identity| *peer == self.me || self.connected.contains(peer);
+            let said = under_way.collection.said(&registry, can_be_asked, true);
+            let outcome = Err(NotTaken { refusal, said });
             let due = under_way.waiters.extract_if(.., |waiter| waiter.until <= now);
             due.for_each(|waiter| drop(waiter.answer.send(outcome.clone())));
             if under_way.waiters.is_empty() {

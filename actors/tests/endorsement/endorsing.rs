@@ -46,12 +46,19 @@ async fn what_holds_is_signed_and_what_does_not_is_refused_with_its_reason() {
     let (good, committed) = (fresh(&mut world, false), fresh(&mut world, true));
     // Its author submits through node 0 and not through node 2, which proposes it.
     let not_theirs = world.change(AUTHOR);
-    let (good_id, ids) = (world.id(&good), [&committed, &not_theirs].map(|one| world.id(one)));
-    let answers = propose(&mut world, vec![committed, vec![0xff].into(), good, not_theirs]).await;
-    assert_eq!(answers.len(), 3, "of what has no id nothing is said");
+    let impossible = loop {
+        let transaction = world.change_of(OTHER, Some(7));
+        if world.id(&transaction).as_bytes()[0] >= 8 {
+            break transaction;
+        }
+    };
+    let (good_id, ids) = (world.id(&good), [&committed, &not_theirs, &impossible].map(|one| world.id(one)));
+    let answers = propose(&mut world, vec![committed, vec![0xff].into(), good, not_theirs, impossible]).await;
+    assert_eq!(answers.len(), 4, "of what has no id nothing is said");
     assert_eq!(answers[&good_id], Verdict::Endorsed(key(ME).sign(&good_id)));
     assert_eq!(kind(&answers[&ids[1]]), "gateway-not-permitted");
     assert_eq!(kind(&answers[&ids[0]]), "already-committed");
+    assert_eq!(kind(&answers[&ids[2]]), "not-there");
     let refused = |reason: &str| world.count(|metrics| &metrics.endorsements_refused, reason);
     let counted = ["already-committed", "gateway-not-permitted", "malformed-transaction"].map(refused);
     assert_eq!((counted, world.metrics.endorsements_given.get()), ([1, 1, 1], 1));

@@ -191,10 +191,11 @@ async fn what_people_must_sign_is_refused_at_once_and_so_is_what_does_not_hold()
     let mut forged = world.change(AUTHOR).as_slice().to_vec();
     let at = forged.len() - 40;
     forged[at] ^= 1;
-    let outcomes = world.collect(vec![lacking, not_mine, forged.into()], PATIENCE).await.unwrap();
+    let impossible = world.change_of(AUTHOR, Some(7));
+    let outcomes = world.collect(vec![lacking, not_mine, impossible, forged.into()], PATIENCE).await.unwrap();
     let kinds: Vec<_> = outcomes.iter().map(|outcome| outcome.as_ref().unwrap_err().refusal.kind()).collect();
-    assert_eq!(kinds[..2], ["policy-not-met", "gateway-not-permitted"]);
-    assert_ne!(kinds[2], "policy-not-met");
+    assert_eq!(kinds[..3], ["policy-not-met", "gateway-not-permitted", "not-there"]);
+    assert_ne!(kinds[3], "policy-not-met");
     let Err(NotTaken { refusal, .. }) = &outcomes[0] else { unreachable!() };
     assert!(refusal.to_string().contains("missing: admin of 2 of the 3 organisations (1 signed)."), "{refusal}");
     world.nothing_is_sent().await;

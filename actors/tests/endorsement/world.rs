@@ -215,9 +215,14 @@ impl World {
     }
 
     /// A change of a policy, which needs the consent that `policies` asks for.
-    pub fn change(&mut self, (author, seed): (&str, usize)) -> TransactionBytes {
+    pub fn change(&mut self, author: (&str, usize)) -> TransactionBytes {
+        self.change_of(author, None)
+    }
+
+    /// One of a policy that has this revision, where it is not new.
+    pub fn change_of(&mut self, (author, seed): (&str, usize), revision: Option<u64>) -> TransactionBytes {
         self.nonce += 1;
-        let change = Change::SetPolicy(SetPolicy { name: name("another"), revision: None, policy: peer(0) });
+        let change = Change::SetPolicy(SetPolicy { name: name("another"), revision, policy: peer(0) });
         let now = clock::now();
         let body = Body {
             network: self.network,

@@ -88,7 +88,7 @@ fn what_a_node_endorses_is_a_word_or_types_of_records() {
         (&*long, "1001 is not from 1 to 1000; choose one that is"),
         ("7", "neither a word nor a list of types of records; correct it"),
     ] {
-        let refused = endorses(text).err().expect("it must be refused").to_string();
+        let refused = endorses(text).expect_err("it must be refused").to_string();
         let refused = refused.replace(fixture.directory.path().to_str().unwrap(), "D");
         assert_eq!(refused, format!("endorse in D/node0/config.yaml: {expected}"));
     }

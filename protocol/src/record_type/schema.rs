@@ -24,7 +24,7 @@ pub const MAX_CHECKS_A_RECORD: u64 = 1 << 18;
 /// The same for all records of a transaction together.
 pub const MAX_CHECKS: u64 = 1 << 20;
 /// Most bytes read by patterns: [`Load::patterns`] times the bytes of all records of a transaction.
-pub const MAX_PATTERN_READS: u64 = 4 << 20;
+pub const MAX_PATTERN_READS: u64 = 1 << 20;
 
 /// Where the engine thinks the schema is from. Nothing is there.
 const LOCATION: &str = "urn:minidlt:schema";

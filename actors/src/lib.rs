@@ -3,8 +3,10 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+mod checking;
 pub mod clock;
 pub mod consensus;
+pub mod endorsement;
 mod fair;
 pub mod fatal;
 pub mod fork;

@@ -40,6 +40,14 @@ pub struct Metrics {
     pub transactions_committed: Counter,
     pub transactions_dumped: Counter,
     pub blocks_fetched: Counter,
+    /// Endorsements that this node gave.
+    pub endorsements_given: Counter,
+    /// Transactions for which this node collects endorsements.
+    pub endorsements_collecting: Gauge,
+    /// Endorsements of other nodes that this node got.
+    pub endorsements_collected: Counter,
+    /// What this node was to endorse and did not.
+    pub endorsements_refused: ByReason,
     pub submissions_refused: ByReason,
     pub messages_refused: ByReason,
     /// Connections with other nodes that did not become a session.
@@ -64,6 +72,10 @@ impl Metrics {
             transactions_committed: Counter::default(),
             transactions_dumped: Counter::default(),
             blocks_fetched: Counter::default(),
+            endorsements_given: Counter::default(),
+            endorsements_collecting: Gauge::default(),
+            endorsements_collected: Counter::default(),
+            endorsements_refused: ByReason::default(),
             submissions_refused: ByReason::default(),
             messages_refused: ByReason::default(),
             connections_refused: ByReason::default(),
@@ -91,7 +103,13 @@ impl Metrics {
         let dumped = self.transactions_dumped.clone();
         registry.register("transactions_dumped", "Transactions that expired without being committed", dumped);
         registry.register("blocks_fetched", "Blocks got from other nodes when behind", self.blocks_fetched.clone());
+        let (given, collected) = (self.endorsements_given.clone(), self.endorsements_collected.clone());
+        registry.register("endorsements_given", "Endorsements that this node gave", given);
+        registry.register("endorsements_collected", "Endorsements of other nodes that this node got", collected);
+        let collecting = self.endorsements_collecting.clone();
+        registry.register("endorsements_collecting", "Transactions being endorsed by others for this node", collecting);
         let by_reason = [
+            ("endorsements_refused", "What this node was to endorse and did not", &self.endorsements_refused),
             ("submissions_refused", "Transactions refused", &self.submissions_refused),
             ("messages_refused", "Messages of other nodes refused", &self.messages_refused),
             ("connections_refused", "Connections that became no session", &self.connections_refused),

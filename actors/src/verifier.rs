@@ -17,7 +17,7 @@ use minidlt_protocol::{
 use crate::{
     clock, fatal,
     members::Members,
-    messages::verifier::{Open, Opened, VerifyTransactions},
+    messages::verifier::{Open, Opened, Rules, VerifyTransactions},
     store::reader::{ReadError, Reader},
 };
 
@@ -54,6 +54,10 @@ impl Verifier {
         let (_, content) = Message::open(frame, network, (&registry, height), &self.me, connected, now)?;
         Ok(match content {
             Content::Pool(pool) => Opened::Pool(pool),
+            Content::Endorsement(endorsement) => {
+                let bad = |reason| MessageError::Endorsement { sender: connected.clone(), reason };
+                Opened::Endorsement(endorsement.check().map_err(bad)?)
+            }
             Content::Consensus(consensus) => {
                 let Some(voters) = self.members.voters_at(consensus.height()) else { return Ok(Opened::Ahead) };
                 let held = consensus.verify(network, &voters);
@@ -66,13 +70,17 @@ impl Verifier {
     }
 
     fn verify_all(&self, request: VerifyTransactions) -> Vec<Result<SharedTransaction, Refusal>> {
-        let VerifyTransactions { transactions, gateway, at } = request;
-        let now = at.unwrap_or_else(clock::now);
+        let VerifyTransactions { transactions, gateway, rules } = request;
+        let now = match rules {
+            Rules::InBlock(created) => created,
+            Rules::Submitted | Rules::Endorsing => clock::now(),
+        };
         let verified = transactions.into_iter().map(|bytes| {
             let transaction = self.verify(bytes, gateway.as_ref(), now)?;
-            // What a proposed block lacks must meet the rules of blocks and no more: all must judge it alike.
-            if at.is_none() {
-                transaction.rehearse(&self.members.registry(), now)?;
+            match rules {
+                Rules::Submitted => transaction.rehearse(&self.members.registry(), now)?,
+                Rules::Endorsing => transaction.check_change(&self.members.registry(), now)?,
+                Rules::InBlock(_) => {}
             }
             Ok(transaction)
         });

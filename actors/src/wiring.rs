@@ -29,6 +29,7 @@ use tokio::{sync::Notify, task::JoinHandle};
 use crate::{
     admin::{self, Api, BadBlock, MempoolRecipients, Verification, health},
     consensus::{self, Consensus, Follow, SignerLinks},
+    endorsement::{self, Endorsement},
     fork::{self, ForkError},
     journal::JournalError,
     listener::{self, Listener},
@@ -85,7 +86,7 @@ pub struct Running {
     health: health::RunningHealth,
     store: Addr<Store>,
     /// In the order they end in: those that the data comes through, then those of the disk.
-    arbiters: [Arbiter; 3],
+    arbiters: [Arbiter; 4],
     disk: [Arbiter; 2],
 }
 
@@ -102,7 +103,8 @@ pub fn descriptors(settings: &Settings) -> u64 {
 /// Starts a node. Ports are bound before anything is written to disk but the ledger's lock. `vote_from` is
 /// its operator's word that it has never voted at this height or above, where its record of that is lost.
 pub async fn start(settings: Settings, vote_from: Option<Height>) -> Result<Running, StartError> {
-    let Settings { identity: me, genesis, network, authority, key, key_files, data_dir, tls, limits, .. } = settings;
+    let Settings { identity: me, genesis, network, authority, key, key_files, data_dir, tls, limits, endorse, .. } =
+        settings;
     let bind = |key, address| TcpListener::bind(address).map_err(|reason| StartError::Port { key, address, reason });
     let genesis = Arc::new(genesis);
     let store_settings =
@@ -116,7 +118,8 @@ pub async fn start(settings: Settings, vote_from: Option<Height>) -> Result<Runn
     let Tls { certificate, key: tls_key, files } = tls;
     let credentials = Credentials { chain: vec![certificate], key: tls_key };
     let live = Live::new(me.clone(), credentials, authority, metrics.clone())?;
-    let [network_arbiter, mempool_arbiter, consensus_arbiter] = [Arbiter::new(), Arbiter::new(), Arbiter::new()];
+    let [network_arbiter, mempool_arbiter, consensus_arbiter, endorsement_arbiter] =
+        [Arbiter::new(), Arbiter::new(), Arbiter::new(), Arbiter::new()];
     // These two wait for the disk, and nobody else with them.
     let [signer_arbiter, store_arbiter] = [Arbiter::new(), Arbiter::new()];
 
@@ -160,6 +163,7 @@ pub async fn start(settings: Settings, vote_from: Option<Height>) -> Result<Runn
         NearVerifier::start_in_arbiter(&arbiter.handle(), |_| verifier)
     };
     let (urgent, near_mempool) = (near(&network_arbiter), near(&mempool_arbiter));
+    let near_endorsement = near(&endorsement_arbiter);
     let bulk = checks.start(available_parallelism().map_or(1, usize::from));
 
     let mempool_links = mempool::Links {
@@ -170,6 +174,19 @@ pub async fn start(settings: Settings, vote_from: Option<Height>) -> Result<Runn
     };
     let mempool = Mempool::new(me.clone(), Pool::new(limits.mempool), mempool_links, metrics.clone());
     let mempool = Mempool::start_in_arbiter(&mempool_arbiter.handle(), |_| mempool);
+
+    let endorsement_links = endorsement::Links {
+        verifiers: bulk.clone().recipient(),
+        near: near_endorsement.recipient(),
+        stamp: signer.clone().recipient(),
+        sign: signer.clone().recipient(),
+        mempool: mempool.clone().recipient(),
+        members: members.clone(),
+    };
+    let endorsement_limits = endorsement::Limits::default();
+    let endorsement_settings = endorsement::Settings { me: me.clone(), network, endorse, limits: endorsement_limits };
+    let endorsement = Endorsement::new(endorsement_settings, endorsement_links, metrics.clone());
+    let endorsement = Endorsement::start_in_arbiter(&endorsement_arbiter.handle(), |_| endorsement);
 
     let reporter_links = reporter::Links {
         signer: signer.clone().recipient(),
@@ -240,6 +257,7 @@ pub async fn start(settings: Settings, vote_from: Option<Height>) -> Result<Runn
             find: mempool.clone().recipient(),
             status: mempool.clone().recipient(),
         },
+        endorsement: endorsement.clone().recipient(),
         consensus: consensus.clone().recipient(),
         peers: listener.clone().recipient(),
         sync: sync.clone().recipient(),
@@ -269,11 +287,12 @@ pub async fn start(settings: Settings, vote_from: Option<Height>) -> Result<Runn
         bulk: bulk.recipient(),
         pool: mempool.recipient(),
         consensus: consensus.recipient(),
+        endorsement: endorsement.clone().recipient(),
         sync: sync.clone().recipient(),
-        changed: sync.recipient(),
+        changed: vec![sync.recipient(), endorsement.recipient()],
     };
     listener.send(Begin(routes)).await?;
-    let arbiters = [consensus_arbiter, mempool_arbiter, network_arbiter];
+    let arbiters = [endorsement_arbiter, consensus_arbiter, mempool_arbiter, network_arbiter];
     let disk = [signer_arbiter, store_arbiter];
     let renew = Arc::new(Notify::new());
     let renewing = actix_rt::spawn(Renewal::new(files, live).run(renew.clone()));

@@ -103,6 +103,8 @@ pub enum Problem {
     FewSessions { value: u64, peers: u64, least: u64 },
     #[error("{0:?} is not a level; use off, error, warn, info, debug or trace")]
     Level(String),
+    #[error("{0:?} is nothing to endorse; write everything, nothing or a list of types of records, such as [trade]")]
+    Endorse(String),
     #[error("{0:?} is not the URL of a node; write one such as https://127.0.0.1:3401")]
     Url(String),
     #[error("stands twice; keep one")]

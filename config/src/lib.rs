@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod authority;
+mod endorse;
 mod error;
 mod files;
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod settings;
 pub mod tls;
 pub mod user;
 
+pub use endorse::Endorse;
 pub use error::{ConfigError, Origin, Problem};
 pub use genesis::{load_genesis, load_unsigned_genesis};
 pub use keys::{KeyFiles, NewKey, generate_key, read_key};

@@ -15,7 +15,16 @@ pub struct NodeFile {
     pub health_listen: String,
     pub tls: RawTls,
     pub log_level: String,
+    pub endorse: RawEndorse,
     pub limits: RawLimits,
+}
+
+/// One word, or a list of types of records.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "neither a word nor a list of types of records")]
+pub enum RawEndorse {
+    Word(String),
+    Types(Vec<String>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +68,7 @@ pub struct Defaults {
     health_listen: &'static str,
     tls: RawTls,
     log_level: &'static str,
+    endorse: &'static str,
     limits: RawLimits,
 }
 
@@ -73,6 +83,7 @@ impl Default for Defaults {
             health_listen: "127.0.0.1:3403",
             tls: RawTls { certificate: "tls.crt".into(), key: "tls.key".into() },
             log_level: "info",
+            endorse: "everything",
             limits: RawLimits::default(),
         }
     }

@@ -15,6 +15,7 @@ use minidlt_protocol::{
 
 use crate::{
     authority::Authority,
+    endorse::Endorse,
     error::{ConfigError, Origin, Problem},
     genesis::read_genesis,
     keys::{KeyFiles, read_signing_key},
@@ -49,6 +50,8 @@ pub struct Settings {
     /// It may have run out, or no CA of the genesis may have issued it.
     pub tls: Tls,
     pub log_level: LevelFilter,
+    /// What this node endorses, if it is a peer.
+    pub endorse: Endorse,
     pub limits: Limits,
     /// What will soon need doing; to be logged at start.
     pub warnings: Vec<String>,
@@ -111,6 +114,7 @@ impl Check {
     fn settings(self, raw: NodeFile) -> Result<Settings, ConfigError> {
         let identity = self.identity(&raw.identity)?;
         let log_level = raw.log_level.parse().map_err(|_| self.wrong("log_level", Problem::Level(raw.log_level)))?;
+        let endorse = raw.endorse.check().map_err(|problem| self.wrong("endorse", problem))?;
         let api_listen = self.address("api_listen", &raw.api_listen)?;
         let peers_listen = self.address("peers_listen", &raw.peers_listen)?;
         let health_listen = self.address("health_listen", &raw.health_listen)?;
@@ -151,6 +155,7 @@ impl Check {
             health_listen,
             tls,
             log_level,
+            endorse,
             limits,
             warnings,
         })

@@ -47,7 +47,7 @@ impl Author {
             created,
             expires: created.plus_millis(LIFETIME_MILLIS),
             nonce,
-            operation: Operation::Record { contents: vec![Content::from_json(content)] },
+            operation: Operation::records(vec![Content::from_json(content)]),
         }
     }
 

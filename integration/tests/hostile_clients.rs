@@ -107,7 +107,7 @@ fn unfit(trader: &Author) -> Vec<Case> {
     let records = |contents: Vec<Value>| {
         with(&|body| {
             let contents = contents.iter().map(Content::from_json).collect();
-            body.operation = Operation::Record { contents };
+            body.operation = Operation::records(contents);
         })
     };
     let aged = |by: i64| {

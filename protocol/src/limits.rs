@@ -13,6 +13,12 @@ pub const MAX_BULK_TRANSACTION_BYTES: usize = 1 << 20;
 pub const MAX_RECORDS: usize = 10_000;
 /// Most endorsements on one transaction.
 pub const MAX_ENDORSEMENTS: usize = 64;
+/// Most transactions that are proposed for endorsement, or answered about, in one message.
+pub const MAX_PROPOSED: usize = 256;
+/// Most bytes of the transactions in such a message.
+pub const MAX_PROPOSED_BYTES: usize = 2 << 20;
+/// Most bytes of a reason why a transaction was not endorsed.
+pub const MAX_REFUSAL_BYTES: usize = 512;
 /// Largest sum of the transactions of a block, in bytes.
 pub const MAX_BLOCK_BYTES: usize = 4 << 20;
 /// Most transactions in a block.
@@ -39,6 +45,10 @@ pub const MAX_NODES_AN_ORGANISATION: usize = 250;
 pub const MAX_VOTERS: usize = 100;
 /// Most policies of a network.
 pub const MAX_POLICIES: usize = 1_000;
+/// Most types of records of a network.
+pub const MAX_RECORD_TYPES: usize = 1_000;
+/// Most parts of a policy that name organisations by what records hold.
+pub const MAX_NAMED_PARTS: usize = 16;
 /// Deepest nesting of a policy, a single leaf being 1.
 pub const MAX_POLICY_DEPTH: usize = 8;
 /// Most pieces of evidence that the state keeps of one voter; the first that came.
@@ -51,6 +61,7 @@ pub const MAX_GENESIS_BYTES: usize = 16 << 20;
 const _: () = {
     assert!(MAX_TRANSACTION_BYTES <= MAX_BULK_TRANSACTION_BYTES);
     assert!(MAX_BULK_TRANSACTION_BYTES <= MAX_BLOCK_BYTES, "any transaction fits a block");
+    assert!(MAX_BULK_TRANSACTION_BYTES <= MAX_PROPOSED_BYTES, "any transaction can be proposed for endorsement");
     assert!(MAX_BLOCK_BYTES + BLOCK_OVERHEAD_BYTES < MAX_FRAME_BYTES, "any block fits a frame");
     assert!(MAX_BLOCK_TRANSACTIONS * 40 < BLOCK_OVERHEAD_BYTES, "a compact proposal is overhead-sized");
     assert!(MEMPOOL_BYTES / MEMPOOL_USER_SHARE >= MAX_BULK_TRANSACTION_BYTES);

@@ -12,6 +12,7 @@ use crate::{
     codec::{self, CodecError},
     consensus::{self, Wire, WireError},
     crypto::{CryptoError, Domain, SecretKey, Signature, digest},
+    endorsement::{EndorsementContent, EndorsementError},
     limits::{CLOCK_WINDOW_MILLIS, MAX_BLOCK_TRANSACTIONS, MAX_FRAME_BYTES},
     merkle,
     receipt::CertifiedHeader,
@@ -68,6 +69,7 @@ pub struct Alive {
 #[serde(rename_all = "snake_case")]
 pub enum Content {
     Pool(PoolContent),
+    Endorsement(EndorsementContent),
     Consensus(ConsensusContent),
     Sync(SyncContent),
     /// A word from an administrator to all, for their logs.
@@ -147,6 +149,8 @@ pub enum MessageError {
     Signature { sender: Identity, reason: CryptoError },
     #[error("what {sender} forwards does not hold: {reason}")]
     Content { sender: Identity, reason: WireError },
+    #[error("about endorsements, {sender} sends {reason}")]
+    Endorsement { sender: Identity, reason: EndorsementError },
 }
 
 impl MessageError {
@@ -160,7 +164,7 @@ impl MessageError {
             Self::OtherSender { .. } => "other-sender",
             Self::OtherRecipient(_) => "other-recipient",
             Self::Signature { .. } => "bad-signature",
-            Self::Content { .. } => "bad-content",
+            Self::Content { .. } | Self::Endorsement { .. } => "bad-content",
         }
     }
 }

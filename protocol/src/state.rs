@@ -98,7 +98,7 @@ pub fn execute<'a>(
     for (transaction, position) in transactions.zip(0..) {
         let outcome = match &transaction.effect {
             // Being in the block is its effect.
-            Effect::Records(_) => Outcome::Ok,
+            Effect::Records { .. } => Outcome::Ok,
             Effect::Evidence(accusation) => state.record(accusation, head.height.next(), transaction.id)?,
             Effect::Change(change) => state.change(change, transaction, position),
         };

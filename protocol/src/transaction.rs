@@ -16,7 +16,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use serde::{Deserialize, Serialize, Serializer, ser::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::Error as _};
 use serde_bytes::ByteBuf;
 use thiserror::Error;
 
@@ -30,8 +30,9 @@ use crate::{
         MAX_TRANSACTION_BYTES,
     },
     merkle,
-    registry::{EntryKey, Explanation, Registry, Role, User},
-    types::{Hash, Identity, Timestamp},
+    record_type::{self, Schema, TypeRefused},
+    registry::{Case, EntryKey, Explanation, Policy, Registry, Role, User},
+    types::{Hash, Identity, Name, Timestamp},
     verified::Verified,
 };
 
@@ -55,17 +56,28 @@ pub struct Body {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Operation {
     /// Keeps one or many records.
-    Record { contents: Vec<Content> },
+    Record {
+        /// What they must be made of, and who has to sign them; none: anything, by its author.
+        #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+        record_type: Option<Name>,
+        contents: Vec<Content>,
+    },
     /// Shows that a voter contradicted itself.
     Evidence(Box<Evidence>),
-    /// Changes who the members are, or the policies.
+    /// Changes who the members are, the policies or the types of records.
     Change(Box<Change>),
+}
+
+impl Operation {
+    /// Records of no type.
+    pub fn records(contents: Vec<Content>) -> Self {
+        Self::Record { record_type: None, contents }
+    }
 }
 
 /// One record: anything JSON can say, as CBOR within a byte string, so that nodes need not take it
 /// apart to agree on it. In JSON it reads as the value itself.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Content(ByteBuf);
 
 impl Content {
@@ -88,6 +100,16 @@ impl Serialize for Content {
             self.to_json().map_err(S::Error::custom)?.serialize(serializer)
         } else {
             serializer.serialize_bytes(&self.0)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Content {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            serde_json::Value::deserialize(deserializer).map(|value| Self::from_json(&value))
+        } else {
+            ByteBuf::deserialize(deserializer).map(Self)
         }
     }
 }
@@ -157,7 +179,7 @@ impl Serialize for TransactionBytes {
 }
 
 impl<'de> Deserialize<'de> for TransactionBytes {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         ByteBuf::deserialize(deserializer).map(|bytes| bytes.into_vec().into())
     }
 }
@@ -183,6 +205,8 @@ pub enum Refusal {
     NotPermitted { author: Identity, role: Role },
     #[error("the change is not possible: {0}")]
     Change(#[from] ChangeRefused),
+    #[error(transparent)]
+    Record(#[from] TypeRefused),
     #[error("the key of {0} was replaced after this was signed; sign it anew")]
     KeyReplaced(Identity),
     #[error("{0} is a node, which authors nothing but evidence; let a user submit this")]
@@ -201,6 +225,10 @@ pub enum Refusal {
     MempoolFull(&'static str),
     #[error("{0} has its whole share of the mempool waiting; try again later")]
     UserShareFull(Identity),
+    #[error("this node is collecting as many endorsements as it can; try again later")]
+    CollectingFull,
+    #[error("{0} has its whole share of the endorsements that this node collects under way; try again later")]
+    CollectingShareFull(Identity),
 }
 
 impl Refusal {
@@ -216,6 +244,7 @@ impl Refusal {
             Self::GatewayNotPermitted { .. } => "gateway-not-permitted",
             Self::NotPermitted { .. } => "role-missing",
             Self::Change(reason) => reason.kind(),
+            Self::Record(reason) => reason.kind(),
             Self::KeyReplaced(_) => "key-replaced",
             Self::NodeAuthor(_) => "node-author",
             Self::BadSignature(CryptoError::HighS) => "high-s-signature",
@@ -226,20 +255,37 @@ impl Refusal {
             Self::AlreadyPending => "already-pending",
             Self::MempoolFull(_) => "mempool-full",
             Self::UserShareFull(_) => "user-share-full",
+            Self::CollectingFull => "collecting-full",
+            Self::CollectingShareFull(_) => "collecting-share-full",
         }
+    }
+
+    /// Whether further endorsements are all that is missing.
+    pub fn is_lack_of_endorsements(&self) -> bool {
+        matches!(self, Self::Change(ChangeRefused::Policy { .. }) | Self::Record(TypeRefused::Policy { .. }))
     }
 
     /// Whether the same bytes may be taken later.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::MempoolFull(_) | Self::UserShareFull(_) | Self::FarFuture { .. })
+        matches!(
+            self,
+            Self::MempoolFull(_)
+                | Self::UserShareFull(_)
+                | Self::CollectingFull
+                | Self::CollectingShareFull(_)
+                | Self::FarFuture { .. }
+        )
     }
 }
 
 /// What a transaction does, in the form that checks and execution need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// Keeps so many records.
-    Records(usize),
+    /// Keeps so many records, of this type if of any. What they hold is kept as bytes alone.
+    Records {
+        record_type: Option<Name>,
+        count: usize,
+    },
     Evidence(Box<Accusation>),
     Change(Box<Change>),
 }
@@ -248,19 +294,28 @@ impl Effect {
     /// Checks the operation's form. `size` is that of the whole transaction.
     fn of(operation: &Operation, size: usize, network: &Hash) -> Result<Self, Refusal> {
         match operation {
-            Operation::Record { contents } => check_contents(contents, size).map(|()| Self::Records(contents.len())),
+            Operation::Record { record_type, contents } => {
+                check_contents(contents, size)?;
+                Ok(Self::Records { record_type: record_type.clone(), count: contents.len() })
+            }
             Operation::Evidence(evidence) => Ok(Self::Evidence(Box::new(evidence.accuse(network)?))),
             Operation::Change(_) if size > MAX_TRANSACTION_BYTES => {
                 Err(Refusal::Oversized { size, limit: MAX_TRANSACTION_BYTES })
             }
-            Operation::Change(change) => Ok(Self::Change(change.clone())),
+            Operation::Change(change) => {
+                if let Change::SetRecordType(set) = &**change {
+                    let malformed = |error| Refusal::Malformed(format!("its schema: {error}"));
+                    record_type::check_form(&set.schema).map_err(malformed)?;
+                }
+                Ok(Self::Change(change.clone()))
+            }
         }
     }
 
     /// A user needs one of these for it, if any. What needs none, nodes may author too.
     fn roles(&self) -> &'static [Role] {
         match self {
-            Self::Records(_) => &[Role::Submitter],
+            Self::Records { .. } => &[Role::Submitter],
             Self::Evidence(_) => &[],
             Self::Change(change) => change.roles(),
         }
@@ -282,6 +337,8 @@ pub struct Transaction {
     pub bytes: TransactionBytes,
     /// With which keys its signatures were checked, the author's first; none before.
     keys: Vec<PublicKey>,
+    /// Which revision of its type its records were found to fit; none before, or where they have no type.
+    fits: Option<u64>,
 }
 
 impl Transaction {
@@ -309,6 +366,7 @@ impl Transaction {
             endorsements: signed.endorsements,
             bytes,
             keys: vec![],
+            fits: None,
         })
     }
 
@@ -370,16 +428,17 @@ impl Transaction {
     /// Checks the signatures that stand in its operation.
     pub fn verify_effect(&self, registry: &Registry) -> Result<(), Refusal> {
         match &self.effect {
-            Effect::Records(_) | Effect::Change(_) => Ok(()),
+            Effect::Records { .. } | Effect::Change(_) => Ok(()),
             Effect::Evidence(accusation) => Ok(accusation.verify(registry)?),
         }
     }
 
-    /// Checks all signatures; the one way to a `Verified<Transaction>`.
+    /// Checks all signatures, and that records fit their type; the one way to a `Verified<Transaction>`.
     pub fn verify(mut self, registry: &Registry) -> Result<Verified<Self>, Refusal> {
         self.keys = self.signers_keys(registry)?;
         self.verify_signatures(&self.keys)?;
         self.verify_effect(registry)?;
+        self.fits = self.check_records(registry)?;
         Ok(Verified::vouch(self))
     }
 
@@ -420,7 +479,43 @@ impl Transaction {
     pub fn check_standing(&self, registry: &Registry) -> Result<(), Refusal> {
         self.authorise(registry, None)?;
         self.check_keys(registry)?;
-        self.check_consent(registry)
+        self.check_consent(registry)?;
+        self.check_records(registry)?;
+        self.check_schema()
+    }
+
+    /// That its records fit their type as it is in this registry, of which it answers the revision. That they
+    /// fit a revision is told once.
+    fn check_records(&self, registry: &Registry) -> Result<Option<u64>, Refusal> {
+        let Effect::Records { record_type: Some(name), .. } = &self.effect else { return Ok(None) };
+        let found = record_type::active(name, registry)?;
+        if self.fits != Some(found.revision) {
+            let misfit = |(record, reason)| TypeRefused::Misfit { name: name.clone(), record, reason };
+            found.schema.check(&self.contents()?).map_err(misfit)?;
+        }
+        Ok(Some(found.revision))
+    }
+
+    /// That the schema it sets is one. A rule of blocks, and not told by a result: what the engine says of a
+    /// bad one need not be the same everywhere.
+    fn check_schema(&self) -> Result<(), Refusal> {
+        match &self.effect {
+            Effect::Change(change) => match &**change {
+                Change::SetRecordType(set) => {
+                    Ok(Schema::compile(&set.schema).map(|_| ()).map_err(ChangeRefused::from)?)
+                }
+                _ => Ok(()),
+            },
+            Effect::Records { .. } | Effect::Evidence(_) => Ok(()),
+        }
+    }
+
+    /// Its records; none if it holds another operation.
+    fn contents(&self) -> Result<Vec<Content>, Refusal> {
+        match self.body()?.operation {
+            Operation::Record { contents, .. } => Ok(contents),
+            Operation::Evidence(_) | Operation::Change(_) => Ok(vec![]),
+        }
     }
 
     /// Checks that the keys with which it was checked still hold, where it was: who replaced its key takes
@@ -433,11 +528,19 @@ impl Transaction {
         }
     }
 
-    /// That a change has the consent that it needs. Without this rule of blocks, who strips a transaction of its
+    /// That it has the consent that it needs. Without this rule of blocks, who strips a transaction of its
     /// endorsements could have it committed as failed, and its id is good for once.
-    fn check_consent(&self, registry: &Registry) -> Result<(), Refusal> {
+    pub fn check_consent(&self, registry: &Registry) -> Result<(), Refusal> {
         match &self.effect {
-            Effect::Records(_) | Effect::Evidence(_) => Ok(()),
+            Effect::Records { record_type: Some(name), .. } => {
+                let policy = record_type::active(name, registry)?.policy.as_ref();
+                let explained = policy.map(|policy| self.explain_records(policy, registry)).transpose()?;
+                match explained.filter(|explained| !explained.met) {
+                    Some(lacking) => Err(TypeRefused::Policy { name: name.clone(), missing: lacking.missing() }.into()),
+                    None => Ok(()),
+                }
+            }
+            Effect::Records { record_type: None, .. } | Effect::Evidence(_) => Ok(()),
             Effect::Change(change) => Ok(governance::permit(change, &self.signers(registry), registry)?),
         }
     }
@@ -445,7 +548,14 @@ impl Transaction {
     /// What of each policy that it needs is met by its signers.
     pub fn explain(&self, registry: &Registry) -> Vec<(String, Explanation)> {
         match &self.effect {
-            Effect::Records(_) | Effect::Evidence(_) => vec![],
+            Effect::Records { record_type, .. } => {
+                let name = record_type.as_ref();
+                let policy = name.and_then(|name| registry.record_types.get(name)?.policy.as_ref());
+                let explained = policy.and_then(|policy| self.explain_records(policy, registry).ok());
+                let of_type = name.map(|name| format!("record type '{name}'"));
+                of_type.zip(explained).into_iter().collect()
+            }
+            Effect::Evidence(_) => vec![],
             Effect::Change(change) => {
                 let explained = governance::explain(change, &self.signers(registry), registry);
                 explained.into_iter().map(|(name, explanation)| (name.to_owned(), explanation)).collect()
@@ -453,16 +563,24 @@ impl Transaction {
         }
     }
 
+    /// What of the policy of its records' type is met by its signers.
+    fn explain_records(&self, policy: &Policy, registry: &Registry) -> Result<Explanation, Refusal> {
+        let contents = if policy.looks_into_records() { self.contents()? } else { vec![] };
+        let contents = contents.iter().map(Content::to_json).collect::<Result<Vec<_>, _>>();
+        let contents = contents.map_err(|error| Refusal::Malformed(error.to_string()))?;
+        Ok(policy.explain(&Case { registry, signers: &self.signers(registry), contents: &contents }))
+    }
+
     /// The author and the endorsers that are in good standing.
     pub fn signers(&self, registry: &Registry) -> Vec<Identity> {
         self.signed_by().filter(|signer| registry.key_of(signer).is_some()).cloned().collect()
     }
 
-    /// That a change could be made if all endorsements that it needs were there.
+    /// That it could be taken if all endorsements that it needs were there.
     pub fn check_change(&self, registry: &Registry, now: Timestamp) -> Result<(), Refusal> {
         match self.check_consent(registry) {
-            Ok(()) | Err(Refusal::Change(ChangeRefused::Policy { .. })) => self.try_on(registry, now),
-            Err(refused) => Err(refused),
+            Err(refused) if !refused.is_lack_of_endorsements() => Err(refused),
+            _ => self.try_on(registry, now),
         }
     }
 
@@ -475,15 +593,23 @@ impl Transaction {
 
     fn try_on(&self, registry: &Registry, now: Timestamp) -> Result<(), Refusal> {
         match &self.effect {
-            Effect::Records(_) | Effect::Evidence(_) => Ok(()),
+            Effect::Records { .. } => self.check_records(registry).map(|_| ()),
+            Effect::Evidence(_) => Ok(()),
             Effect::Change(change) => Ok(governance::apply(change, &mut registry.clone(), now).map(|_| ())?),
         }
+    }
+
+    /// Encoded anew with the endorsements that it has by now, of those who are in good standing.
+    pub fn with_endorsements(&self, registry: &Registry) -> Result<TransactionBytes, Refusal> {
+        let (signed, _) = open(self.bytes.as_slice())?;
+        let counts = self.endorsements.iter().filter(|one| registry.key_of(&one.endorser).is_some());
+        Ok((&SignedTransaction { endorsements: counts.cloned().collect(), ..signed }).into())
     }
 
     /// How many records it holds.
     pub fn records(&self) -> usize {
         match self.effect {
-            Effect::Records(count) => count,
+            Effect::Records { count, .. } => count,
             Effect::Evidence(_) | Effect::Change(_) => 0,
         }
     }

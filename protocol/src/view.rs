@@ -5,23 +5,26 @@ use serde::Serialize;
 use crate::{
     block::{Block, Header},
     crypto::Signature,
-    transaction::{Body, Refusal, SignedTransaction, TransactionBytes, id_of, open},
+    transaction::{Body, Endorsement, Refusal, SignedTransaction, TransactionBytes, id_of, open},
     types::{Hash, Height, Identity, Round, Timestamp},
 };
 
-/// A signed transaction: its body's fields, its id and its signature.
+/// A signed transaction: its body's fields, its id and its signatures.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TransactionView {
     pub id: Hash,
     #[serde(flatten)]
     pub body: Body,
     pub signature: Signature,
+    /// Who else signed its id.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub endorsements: Vec<Endorsement>,
 }
 
 impl TransactionView {
     pub fn of(network: &Hash, bytes: &TransactionBytes) -> Result<Self, Refusal> {
-        let (SignedTransaction { body: raw, signature, .. }, body) = open(bytes.as_slice())?;
-        Ok(Self { id: id_of(network, &raw), body, signature })
+        let (SignedTransaction { body: raw, signature, endorsements }, body) = open(bytes.as_slice())?;
+        Ok(Self { id: id_of(network, &raw), body, signature, endorsements })
     }
 }
 

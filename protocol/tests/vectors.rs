@@ -17,20 +17,26 @@ use minidlt_protocol::{
         BodyEntry, LogEntry, PolkaCertificate, RoundCertificate, RoundReason, RoundVote, Timer, TimerKind, Wire,
     },
     crypto::{Domain, digest},
+    endorsement::{Answer, EndorsementContent, Reason, Verdict},
     evidence::{Evidence, state_key},
+    governance::{Change, SetRecordType},
     merkle,
     message::{Alive, ConsensusContent, Content, Message, PoolContent, Recipient, SyncContent},
     receipt::CertifiedHeader,
+    record_type::{RecordType, Schema},
+    registry::{Policy, Role, Standing},
     state::{self, Outcome, ResultLeaf, genesis_head, genesis_writes, prove},
     successor::succeed,
-    transaction::{TransactionBytes, id_of},
+    transaction::{self, Body, Operation, TransactionBytes, id_of},
     types::{Hash, Height, Round},
     vote::{CommitSignature, ConsensusMode, Phase, Proposal, SignedProposal, SignedVote, Vote},
 };
 use serde::Serialize;
 use serde_json::json;
 
-use common::{ADMIN, AUDITOR, BROKER, MemoryState, NOW, Network, TRADER, Unreadable, identity, key, node, node_key};
+use common::{
+    ADMIN, AUDITOR, BROKER, MemoryState, NOW, Network, TRADER, Unreadable, identity, key, name, node, node_key,
+};
 
 /// Names to hexadecimal bytes, or to text where the format is text.
 #[derive(Default)]
@@ -99,6 +105,22 @@ fn transactions(vectors: &mut Vectors) {
     let record = json!({"a": [null, true, -1, 1.5, 4_294_967_296u64], "é": {"": "text"}});
     let body = network.body_of(TRADER.0, u64::MAX, &[record, json!("second")]);
     vectors.encoded("body", &body);
+    let Operation::Record { contents, .. } = body.operation.clone() else { panic!("it holds records") };
+    let operation = Operation::Record { record_type: Some(name("trade")), contents };
+    vectors.encoded("body, of a type", &Body { operation, ..body });
+    let schema = transaction::Content::from_json(&json!({"type": "object", "required": ["a"]}));
+    let policy = Policy::Named { organisation_in: "/seller".into(), role: Role::Admin.into() };
+    let set = SetRecordType {
+        name: name("trade"),
+        revision: None,
+        schema: schema.clone(),
+        policy: Some(policy.clone()),
+        standing: None,
+    };
+    vectors.encoded("change, set_record_type", &Change::SetRecordType(set));
+    let schema = Schema::compile(&schema).expect("it is a schema");
+    let trade = RecordType { schema, policy: Some(policy), standing: Standing::Suspended, revision: 1 };
+    vectors.encoded("state, record-type/trade", &trade);
     let mut signed = network.signed(TRADER, 1);
     let id = id_of(&network.id, &signed.body);
     vectors.text("transaction, id", id.to_string());
@@ -234,6 +256,10 @@ fn messages(vectors: &mut Vectors) {
     let blocks = network.chain(&[vec![]]);
     let CertifiedBlock { block, certificate } = blocks[0].clone();
     let standing = CertifiedHeader::new(&network.id, block.header, certificate, &network.voters);
+    let proposed = network.transaction(TRADER, 2);
+    let endorsed = Answer { id: proposed.id, verdict: Verdict::Endorsed(node_key(1).sign(&proposed.id)) };
+    let reason = Reason::new("stale-revision", "policy/orderers has revision 1 by now");
+    let refused = Answer { id: proposed.id, verdict: Verdict::Refused(reason) };
     let contents = [
         ("alive", Content::Sync(SyncContent::Alive(alive(Some(binding))))),
         ("alive, later", Content::Sync(SyncContent::Alive(alive(None)))),
@@ -245,6 +271,8 @@ fn messages(vectors: &mut Vectors) {
         ("gossip", Content::Pool(PoolContent::Gossip(vec![network.transaction(TRADER, 1).bytes.clone()]))),
         ("get", Content::Pool(PoolContent::Get { block: Hash::ZERO, leaves: vec![Hash::ZERO] })),
         ("got", Content::Pool(PoolContent::Got { block: Hash::ZERO, transactions: vec![] })),
+        ("propose", Content::Endorsement(EndorsementContent::Propose(vec![proposed.bytes.clone()]))),
+        ("answers", Content::Endorsement(EndorsementContent::Answers(vec![endorsed, refused]))),
         ("text", Content::Text("good morning".into())),
     ];
     for (name, content) in contents {

@@ -68,6 +68,7 @@ use crate::{
     members::Members,
     messages::{
         consensus::GetConsensusStatus,
+        endorsement::Collect,
         mempool::{FindPending, GetMempoolStatus, Submit},
         network::GetPeers,
         signer::Stamp,
@@ -113,6 +114,7 @@ pub struct Api {
     pub genesis: Arc<Genesis>,
     pub me: Identity,
     pub mempool: MempoolRecipients,
+    pub endorsement: Recipient<Collect>,
     pub consensus: Recipient<GetConsensusStatus>,
     pub peers: Recipient<GetPeers>,
     pub sync: Recipient<GetSyncStatus>,

@@ -12,7 +12,7 @@ use minidlt_protocol::{
     governance::Change,
     limits::{MAX_LIFETIME_MILLIS, MAX_RECORDS},
     transaction::{Body, Content, Operation, Refusal, SignedTransaction, Transaction, TransactionBytes},
-    types::{Identity, Timestamp},
+    types::{Identity, InvalidName, Timestamp},
 };
 use serde_json::{Map, Value, json};
 use tokio::sync::OwnedSemaphorePermit;
@@ -114,7 +114,7 @@ fn nonce() -> Result<u64, Problem> {
     Ok(u64::from_be_bytes(bytes))
 }
 
-const EXPECTED: &str = r#"expected {"record": {"content": …}}, {"record": {"contents": […]}}, {"change": {…}} or {"evidence": {"votes": …}}"#;
+const EXPECTED: &str = r#"expected {"record": {"content": …}}, {"record": {"type": …, "contents": […]}}, {"change": {…}} or {"evidence": {"votes": …}}"#;
 
 fn operation(asked: Value) -> Result<(Operation, u64), Problem> {
     let Value::Object(mut members) = asked else { return Err(Problem::bad_request(EXPECTED)) };
@@ -126,7 +126,7 @@ fn operation(asked: Value) -> Result<(Operation, u64), Problem> {
             .ok_or_else(|| Problem::bad_request(format!("lifetime_s: from 1 to {MAX_LIFETIME_S}, not {value}")))?,
     };
     let operation = match (members.remove("record"), members.remove("evidence"), members.remove("change")) {
-        (Some(Value::Object(record)), None, None) => Operation::Record { contents: contents(record)? },
+        (Some(Value::Object(record)), None, None) => records(record)?,
         (None, Some(evidence), None) => Operation::Evidence(evidence_of(evidence)?.into()),
         (None, None, Some(change)) => Operation::Change(change_of(change)?.into()),
         _ => return Err(Problem::bad_request(EXPECTED)),
@@ -135,7 +135,14 @@ fn operation(asked: Value) -> Result<(Operation, u64), Problem> {
     Ok((operation, lifetime_s))
 }
 
-fn contents(mut record: Map<String, Value>) -> Result<Vec<Content>, Problem> {
+fn records(mut record: Map<String, Value>) -> Result<Operation, Problem> {
+    let record_type = match record.remove("type") {
+        None => None,
+        Some(Value::String(name)) => {
+            Some(name.parse().map_err(|error: InvalidName| Problem::bad_request(format!("record: type: {error}")))?)
+        }
+        Some(_) => return Err(Problem::bad_request(EXPECTED)),
+    };
     let contents = match (record.remove("content"), record.remove("contents")) {
         (Some(content), None) => vec![Content::from_json(&content)],
         // Refused like any such transaction, but before each is encoded.
@@ -147,7 +154,7 @@ fn contents(mut record: Map<String, Value>) -> Result<Vec<Content>, Problem> {
         _ => return Err(Problem::bad_request(EXPECTED)),
     };
     no_more(&record)?;
-    Ok(contents)
+    Ok(Operation::Record { record_type, contents })
 }
 
 /// The two statements, in whichever order the caller has them.

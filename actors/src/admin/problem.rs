@@ -13,6 +13,7 @@ use actix_web::{
 };
 use minidlt_protocol::{
     governance::ChangeRefused,
+    record_type::TypeRefused,
     registry::EntryKey,
     transaction::Refusal,
     types::{Hash, Height, Identity},
@@ -20,8 +21,10 @@ use minidlt_protocol::{
 use serde_json::{Map, Value, json};
 
 use super::{State, shares::until_sent};
-use crate::{metrics, store::reader::ReadError};
+use crate::{messages::endorsement::NotTaken, metrics, store::reader::ReadError};
 
+/// Most nodes that are named with why they did not endorse a transaction.
+const SAID_NAMED: usize = 8;
 const CONTENT_TYPE: &str = "application/problem+json";
 
 /// A refusal on its way to the caller.
@@ -54,6 +57,15 @@ fn of_change(reason: &ChangeRefused) -> StatusCode {
         | ChangeRefused::KeyTaken(_)
         | ChangeRefused::AddressTaken { .. } => StatusCode::CONFLICT,
         _ => StatusCode::UNPROCESSABLE_ENTITY,
+    }
+}
+
+/// Is the type not as the record has it, or is consent missing?
+fn of_record(reason: &TypeRefused) -> StatusCode {
+    match reason {
+        TypeRefused::Unknown(_) | TypeRefused::Misfit { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        TypeRefused::Standing { .. } => StatusCode::CONFLICT,
+        TypeRefused::Policy { .. } => StatusCode::FORBIDDEN,
     }
 }
 
@@ -202,12 +214,28 @@ impl Problem {
             | Refusal::NotPermitted { .. }
             | Refusal::NodeAuthor(_) => StatusCode::FORBIDDEN,
             Refusal::Change(reason) => of_change(reason),
+            Refusal::Record(reason) => of_record(reason),
             Refusal::KeyReplaced(_) => StatusCode::CONFLICT,
             Refusal::AlreadyCommitted | Refusal::AlreadyPending => StatusCode::CONFLICT,
-            Refusal::MempoolFull(_) | Refusal::UserShareFull(_) => StatusCode::TOO_MANY_REQUESTS,
+            Refusal::MempoolFull(_)
+            | Refusal::UserShareFull(_)
+            | Refusal::CollectingFull
+            | Refusal::CollectingShareFull(_) => StatusCode::TOO_MANY_REQUESTS,
         };
         let problem = Self::new(refusal.kind(), "The transaction was refused", status, refusal.to_string());
         if refusal.is_transient() { problem.retry_after(1) } else { problem }
+    }
+
+    /// As [`Self::refused`], with what those said who were to endorse it.
+    pub fn not_taken(NotTaken { refusal, said }: &NotTaken) -> Self {
+        let mut problem = Self::refused(refusal);
+        if !said.is_empty() {
+            let said = said.iter().take(SAID_NAMED);
+            let named = said.clone().map(|one| format!("{}: {}", one.peer, one.reason.reason)).collect::<Vec<_>>();
+            problem.detail = format!("{}. Of those who could endorse it, {}", problem.detail, named.join("; "));
+            problem = problem.with("endorsers", said.map(|one| json!(one)).collect::<Vec<_>>());
+        }
+        problem
     }
 
     /// An answer of the framework's own that says no more than its status.

@@ -10,8 +10,7 @@ use std::{
 
 use actix_web::{FromRequest, HttpRequest, HttpResponse, dev::Payload, http::header, web};
 use minidlt_protocol::{
-    codec,
-    limits::MAX_GENESIS_BYTES,
+    record_type::RecordType,
     registry::{EntryKey, PolicyEntry},
 };
 use serde::Deserialize;
@@ -53,6 +52,18 @@ pub async fn policies(state: web::Data<State>) -> HttpResponse {
     HttpResponse::Ok().json(json!({ "policies": policies }))
 }
 
+/// Without their schemas, which are large and are told one by one.
+pub async fn record_types(state: web::Data<State>) -> HttpResponse {
+    let registry = state.api.members.registry();
+    let types = registry.record_types.iter();
+    let types: Vec<_> = types
+        .map(|(name, RecordType { policy, standing, revision, .. })| {
+            json!({ "name": name, "policy": policy, "standing": standing, "revision": revision })
+        })
+        .collect();
+    HttpResponse::Ok().json(json!({ "record_types": types }))
+}
+
 /// The entry that a path names: `/v1/users/{name}` and what lies below it, and so on.
 pub struct Named(pub EntryKey);
 
@@ -74,6 +85,7 @@ fn key(collection: &str, name: &str) -> Result<EntryKey, Problem> {
         "nodes" => named(name).map(EntryKey::Node),
         "organisations" => named(name).map(EntryKey::Organisation),
         "policies" => named(name).map(EntryKey::Policy),
+        "record-types" => named(name).map(EntryKey::RecordType),
         _ => Err(Problem::internal("the path names no entry")),
     }
 }
@@ -102,8 +114,7 @@ pub async fn entry(
 fn plain(state: &State, key: &EntryKey) -> Result<String, Problem> {
     let (height, value) = state.api.ledger.entry(&key.to_string())?;
     let value = value.ok_or_else(|| Problem::no_such_entry(key, height))?;
-    // Nothing was ever written that is larger than a genesis.
-    let value = codec::to_readable(&value, MAX_GENESIS_BYTES).map_err(|error| {
+    let value = key.readable(&value).map_err(|error| {
         log::error!("the state's entry {key} does not read: {error}");
         Problem::internal(format!("the state's entry {key} does not read"))
     })?;

@@ -1,4 +1,5 @@
 //! Taking signed transactions: one in JSON or CBOR, or many as a CBOR sequence (RFC 8742).
+//! What needs endorsements that peers can give has them collected.
 //! Submitting twice is harmless, so a caller who heard nothing may submit again.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -33,7 +34,10 @@ use super::{
     wait::{self, WaitQuery},
 };
 use crate::{
-    messages::mempool::{FindPending, Submit, Waiting},
+    messages::{
+        endorsement::{Collect, NotTaken},
+        mempool::{FindPending, Submit, Waiting},
+    },
     metrics,
     store::reader::Located,
 };
@@ -82,7 +86,7 @@ pub async fn post(
         let room = shares::reserve(&state, &caller.identity, items.len() * ANSWERED_BYTES)?;
         // The body keeps its room until the mempool has answered, and no longer: not while a commit
         // is waited for.
-        (submit(&state, caller.identity.clone(), items).await?, room)
+        (submit(&state, caller.identity.clone(), items, time).await?, room)
     };
     let mut response = match content_type.as_str() {
         "application/cbor-seq" => many(&state, submitted, time).await?,
@@ -168,7 +172,7 @@ fn split(bytes: &[u8], most: usize) -> Result<Vec<Item>, Problem> {
 /// What the mempool answered.
 struct Submitted {
     /// Each item's id, or why it was not taken.
-    outcomes: Vec<Result<Hash, Refusal>>,
+    outcomes: Vec<Result<Hash, NotTaken>>,
     /// Those that were on the ledger before.
     committed: Vec<Hash>,
 }
@@ -190,29 +194,36 @@ impl Submitted {
 
 /// Hands transactions to the mempool. A submission is never given up half-way: its answer is
 /// awaited for as long as it takes, so that what the caller hears is what happened.
-async fn submit(state: &State, caller: Identity, items: Vec<Item>) -> Result<Submitted, Problem> {
+async fn submit(
+    state: &State,
+    caller: Identity,
+    items: Vec<Item>,
+    time: Option<Duration>,
+) -> Result<Submitted, Problem> {
     let transactions: Vec<TransactionBytes> = items.iter().filter_map(|item| item.as_ref().ok()).cloned().collect();
     let answers = match transactions.is_empty() {
         true => Vec::new(),
         false => {
-            let sent = state.api.mempool.submit.send(Submit { caller, transactions }).await;
+            let sent = state.api.mempool.submit.send(Submit { caller: caller.clone(), transactions }).await;
             sent.map_err(|error| Problem::not_ready(format!("the mempool does not answer: {error}")))?
         }
     };
-    let mut answers = answers.into_iter();
+    let mut answers = endorsed(state, caller, &items, answers, time).await?.into_iter();
     let mut outcomes = Vec::with_capacity(items.len());
     let mut committed = Vec::new();
     for item in items {
         let outcome = match item {
-            Err(refusal) => Err(refusal),
+            Err(refusal) => Err(refusal.into()),
             Ok(bytes) => match answers.next() {
-                Some(Err(Refusal::AlreadyPending)) => id(state, &bytes),
-                Some(Err(Refusal::AlreadyCommitted)) => id(state, &bytes).inspect(|id| committed.push(*id)),
+                Some(Err(NotTaken { refusal: Refusal::AlreadyPending, .. })) => id(state, &bytes),
+                Some(Err(NotTaken { refusal: Refusal::AlreadyCommitted, .. })) => {
+                    id(state, &bytes).inspect(|id| committed.push(*id))
+                }
                 Some(answer) => answer,
                 None => return Err(Problem::internal("the mempool answered for fewer transactions than it was given")),
             },
         };
-        if let Err(refusal) = &outcome {
+        if let Err(NotTaken { refusal, .. }) = &outcome {
             metrics::count(&state.api.metrics.submissions_refused, refusal.kind());
         }
         outcomes.push(outcome);
@@ -220,14 +231,43 @@ async fn submit(state: &State, caller: Identity, items: Vec<Item>) -> Result<Sub
     Ok(Submitted { outcomes, committed })
 }
 
-fn id(state: &State, bytes: &TransactionBytes) -> Result<Hash, Refusal> {
-    open(bytes.as_slice()).map(|(signed, _)| id_of(&state.network, &signed.body))
+/// Has endorsements collected for what the Mempool refused because they are missing: so all else costs nothing more.
+/// That, too, is awaited for as long as it takes, which has its own deadline.
+async fn endorsed(
+    state: &State,
+    caller: Identity,
+    items: &[Item],
+    answers: Vec<Result<Hash, Refusal>>,
+    time: Option<Duration>,
+) -> Result<Vec<Result<Hash, NotTaken>>, Problem> {
+    let lacks = |answer: &Result<Hash, Refusal>| answer.as_ref().is_err_and(Refusal::is_lack_of_endorsements);
+    let submitted = items.iter().filter_map(|item| item.as_ref().ok());
+    let lacking: Vec<_> = submitted.zip(&answers).filter(|(_, answer)| lacks(answer)).collect();
+    let transactions: Vec<TransactionBytes> = lacking.into_iter().map(|(bytes, _)| bytes.clone()).collect();
+    let mut collected = match transactions.is_empty() {
+        true => Vec::new(),
+        false => {
+            let collect = Collect { caller, transactions, within: time.unwrap_or(Duration::MAX) };
+            let sent = state.api.endorsement.send(collect).await;
+            sent.map_err(|error| Problem::not_ready(format!("endorsements are not collected: {error}")))?
+        }
+    }
+    .into_iter();
+    let answer = |answer| match lacks(&answer) {
+        true => collected.next().unwrap_or_else(|| answer.map_err(NotTaken::from)),
+        false => answer.map_err(NotTaken::from),
+    };
+    Ok(answers.into_iter().map(answer).collect())
+}
+
+fn id(state: &State, bytes: &TransactionBytes) -> Result<Hash, NotTaken> {
+    Ok(open(bytes.as_slice()).map(|(signed, _)| id_of(&state.network, &signed.body))?)
 }
 
 async fn one(state: &web::Data<State>, submitted: Submitted, time: Option<Duration>) -> Result<HttpResponse, Problem> {
     let id = match submitted.outcomes.first() {
         Some(Ok(id)) => *id,
-        Some(Err(refusal)) => return Err(Problem::refused(refusal)),
+        Some(Err(not_taken)) => return Err(Problem::not_taken(not_taken)),
         None => return Err(Problem::internal("the mempool gave no answer")),
     };
     let places = submitted.places(state, time).await?;
@@ -260,12 +300,12 @@ async fn many(state: &web::Data<State>, submitted: Submitted, time: Option<Durat
     let outcomes = submitted.outcomes;
     let accepted = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
     let refused = outcomes.len() - accepted;
-    let refusals = || outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
+    let refusals = || outcomes.iter().filter_map(|outcome| outcome.as_ref().err().map(|not| &not.refusal));
     let list: Vec<Value> = outcomes
         .iter()
         .map(|outcome| match outcome {
             Ok(id) => status(id, &places),
-            Err(refusal) => json!({ "problem": Problem::refused(refusal).to_json() }),
+            Err(not_taken) => json!({ "problem": Problem::not_taken(not_taken).to_json() }),
         })
         .collect();
     if let Some(first) = refusals().next()

@@ -24,6 +24,7 @@ use std::{
 };
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, MessageResult, WrapFuture};
+use futures_util::future::try_join_all;
 use minidlt_protocol::{
     message::Recipient,
     registry::{Node, Standing},
@@ -304,10 +305,11 @@ impl Listener {
         }
         let Some(change) = self.untold.pop_front() else { return };
         self.telling = true;
-        let telling = changed.send(change).into_actor(self).map(|told, listener, ctx| {
+        let told = try_join_all(changed.iter().map(|whom| whom.send(change.clone())));
+        let telling = told.into_actor(self).map(|told, listener, ctx| {
             listener.telling = false;
             match told {
-                Ok(()) => listener.tell_next(ctx),
+                Ok(_) => listener.tell_next(ctx),
                 Err(_) => log::debug!("a peer changed after the end of those it concerns"),
             }
         });

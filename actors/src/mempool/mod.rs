@@ -12,7 +12,6 @@
 //! transaction leaves at once and a thousand leave under one signature. What waits to be checked, or to be
 //! gossiped, is served in turns: no user, and no node, keeps another waiting longer than itself.
 
-mod checking;
 mod dumped;
 mod rejected;
 
@@ -26,7 +25,6 @@ use actix::{
     Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, MessageResult, Recipient, ResponseActFuture,
     ResponseFuture, SpawnHandle, WrapFuture, fut,
 };
-use futures_util::FutureExt;
 use minidlt_protocol::{
     block::{CompactBlock, SharedTransaction},
     limits::{MAX_BLOCK_BYTES, MAX_BLOCK_TRANSACTIONS},
@@ -40,6 +38,7 @@ use minidlt_protocol::{
 use tokio::sync::oneshot;
 
 use crate::{
+    checking::{Checked, Checking, JOB_TRANSACTIONS, Whose, verified},
     clock,
     fair::Fair,
     fatal,
@@ -49,19 +48,14 @@ use crate::{
         network::{Class, FromPeer},
         signer::Stamp,
         store::Committed,
-        verifier::VerifyTransactions,
+        verifier::{Rules, VerifyTransactions},
     },
     metrics::{Metrics, count},
     store::reader::Reader,
 };
-use checking::{Checked, Checking, JOB_TRANSACTIONS, Whose, verified};
 use dumped::{Dumped, Height};
 use rejected::Rejected;
 
-/// So few, and so many bytes of them, are checked on the Mempool's own thread where nothing else is
-/// being checked.
-const NEAR_TRANSACTIONS: usize = 4;
-const NEAR_BYTES: usize = 8 << 10;
 /// Most bytes of transactions in one gossip message.
 const GOSSIP_BYTES: usize = 512 << 10;
 /// Most bytes waiting to be gossiped; what is over it reaches the others with a proposal.
@@ -130,7 +124,7 @@ impl Mempool {
         Self {
             me,
             pool,
-            checking: Checking::new(links.verifiers.clone()),
+            checking: Checking::new(links.verifiers.clone(), links.near.clone(), Rules::Submitted),
             registry: links.reader.registry(),
             links,
             consensus: None,
@@ -150,17 +144,7 @@ impl Mempool {
     fn check(&mut self, whose: Whose, transactions: &[TransactionBytes]) -> ResponseActFuture<Self, Checked> {
         let gateway = matches!(whose, Whose::User(_)).then(|| self.me.clone());
         let count = transactions.len();
-        // Under load they go to all cores; a lone one is done before another thread would be awake.
-        let bytes = || transactions.iter().map(|transaction| transaction.as_slice().len()).sum::<usize>();
-        let lone = count <= NEAR_TRANSACTIONS && self.checking.is_idle() && bytes() <= NEAR_BYTES;
-        self.checking.begun(&whose, count);
-        let checked = match lone {
-            true => {
-                let request = VerifyTransactions { transactions: transactions.to_vec(), gateway, at: None };
-                verified(vec![self.links.near.send(request)]).boxed_local()
-            }
-            false => self.checking.check(&whose, transactions, gateway.as_ref()).boxed_local(),
-        };
+        let checked = self.checking.check(&whose, transactions, gateway.as_ref());
         Box::pin(checked.into_actor(self).map(move |checked, actor, _| {
             actor.checking.ended(&whose, count);
             checked
@@ -364,9 +348,9 @@ impl Mempool {
                 let leaf = merkle::leaf_hash(bytes.as_slice());
                 missing.contains_key(&leaf) && got.insert(leaf)
             });
-            let at = Some(*created);
+            let rules = Rules::InBlock(*created);
             let jobs = wanted.chunks(JOB_TRANSACTIONS).map(|job| {
-                self.links.verifiers.send(VerifyTransactions { transactions: job.to_vec(), gateway: None, at })
+                self.links.verifiers.send(VerifyTransactions { transactions: job.to_vec(), gateway: None, rules })
             });
             ctx.spawn(verified(jobs.collect()).into_actor(self).map(Self::admit_all));
         }

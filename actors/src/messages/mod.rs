@@ -8,6 +8,7 @@
 //! ```
 
 pub mod consensus;
+pub mod endorsement;
 pub mod evidence;
 pub mod mempool;
 pub mod network;

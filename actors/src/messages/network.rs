@@ -4,6 +4,7 @@ use actix::Message;
 use bytes::Bytes;
 use minidlt_config::tls::Validity;
 use minidlt_protocol::{
+    endorsement::EndorsementContent,
     message::{CheckedConsensus, PoolContent, Recipient, SyncContent},
     types::{Height, Identity},
 };
@@ -20,9 +21,11 @@ pub struct Routes {
     /// Opens the largest frames.
     pub bulk: actix::Recipient<Open>,
     pub pool: actix::Recipient<FromPeer<PoolContent>>,
+    pub endorsement: actix::Recipient<FromPeer<EndorsementContent>>,
     pub consensus: actix::Recipient<FromPeer<CheckedConsensus>>,
     pub sync: actix::Recipient<FromPeer<SyncContent>>,
-    pub changed: actix::Recipient<PeerChanged>,
+    /// All who follow who is connected.
+    pub changed: Vec<actix::Recipient<PeerChanged>>,
 }
 
 /// All is wired: the Listener may accept and dial.
@@ -100,7 +103,7 @@ pub struct Peer {
 #[rtype(result = "Vec<Peer>")]
 pub struct GetPeers;
 
-/// A connection came to stand, or ended: from the Listener to Sync.
+/// A connection came to stand, or ended: from the Listener to those who follow that.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct PeerChanged {

@@ -3,6 +3,7 @@
 use actix::Message;
 use bytes::Bytes;
 use minidlt_protocol::{
+    block::SharedTransaction,
     crypto::Signature,
     evidence::Evidence,
     message::{Content, Draft, Recipient},
@@ -48,6 +49,12 @@ pub struct SignEvidence {
     pub created: Timestamp,
     pub expires: Timestamp,
 }
+
+/// Endorses these as this node: signs their ids. Only what was verified can be named here; that this node may
+/// endorse it has been asked by then. In the order given.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Vec<Signature>")]
+pub struct SignEndorsements(pub Vec<SharedTransaction>);
 
 /// Appends, then stamps and sends. Nothing is sent where what was to be appended is of a height that
 /// is done.

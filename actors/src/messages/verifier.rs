@@ -5,6 +5,7 @@ use actix::Message;
 use bytes::Bytes;
 use minidlt_protocol::{
     block::SharedTransaction,
+    endorsement::EndorsementContent,
     message::{CheckedConsensus, MessageError, PoolContent, SyncContent},
     transaction::{Refusal, TransactionBytes},
     types::{Identity, Timestamp},
@@ -16,6 +17,7 @@ pub enum Opened {
     /// About a height so far ahead that this node does not know who votes there: it will fetch its blocks.
     Ahead,
     Pool(PoolContent),
+    Endorsement(EndorsementContent),
     Consensus(CheckedConsensus),
     Sync(SyncContent),
     Text(String),
@@ -36,6 +38,16 @@ pub struct VerifyTransactions {
     pub transactions: Vec<TransactionBytes>,
     /// This node, where the author itself submitted them here.
     pub gateway: Option<Identity>,
-    /// The time to check lifetimes against: a proposed block's, or else now.
-    pub at: Option<Timestamp>,
+    pub rules: Rules,
+}
+
+/// What is asked of a transaction beyond its form and signatures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rules {
+    /// What it does could be done now, by those who signed it.
+    Submitted,
+    /// What it does could be done now, if all whose consent it needs gave it.
+    Endorsing,
+    /// What blocks ask and no more, by the time of a proposed one: all must judge it alike.
+    InBlock(Timestamp),
 }

@@ -195,6 +195,7 @@ impl Receiving {
         match opened {
             Opened::Ahead => {}
             Opened::Consensus(content) => post(&routes.consensus, FromPeer { peer, content }).await?,
+            Opened::Endorsement(content) => routes.endorsement.send(FromPeer { peer, content }).await?,
             Opened::Pool(content) => routes.pool.send(FromPeer { peer, content }).await?,
             Opened::Sync(content) => {
                 if let SyncContent::Alive(alive) = &content {

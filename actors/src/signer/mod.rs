@@ -39,7 +39,8 @@ use crate::{
     messages::{
         network::{Class, Outgoing},
         signer::{
-            Entries, Publish, ReadLog, SignDraft, SignEvidence, SignProposal, SignVote, Stamp, StampOne, VoteFrom,
+            Entries, Publish, ReadLog, SignDraft, SignEndorsements, SignEvidence, SignProposal, SignVote, Stamp,
+            StampOne, VoteFrom,
         },
     },
     post::post_blocking,
@@ -268,6 +269,16 @@ impl Handler<SignEvidence> for Signer {
         let (network, author, operation) = (self.network, self.me.clone(), Operation::Evidence(evidence.into()));
         let body = Body { network, author, created, expires, nonce: 0, operation };
         MessageResult(SignedTransaction::sign(&body, self.keys.of_transactions()))
+    }
+}
+
+impl Handler<SignEndorsements> for Signer {
+    type Result = MessageResult<SignEndorsements>;
+
+    fn handle(&mut self, SignEndorsements(transactions): SignEndorsements, _: &mut Self::Context) -> Self::Result {
+        MessageResult(
+            transactions.iter().map(|transaction| self.keys.of_transactions().sign(&transaction.id)).collect(),
+        )
     }
 }
 

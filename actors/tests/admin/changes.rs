@@ -9,10 +9,13 @@ use std::{
 use actix_web::rt::task::spawn_blocking;
 use awc::http::Method;
 use minidlt_protocol::{
+    codec,
+    governance::{Change, SetPolicy},
     limits::MAX_POLICIES,
     registry::{
         Entry, EntryKey, Node as Enrolled, NodeRole, Organisation, Policy, PolicyEntry, Registry, Role, Standing, User,
     },
+    transaction::{Body, Endorsement, Operation, SignedTransaction, id_of},
 };
 use openssl::ssl::SslStream;
 use serde_json::{Value, json};
@@ -253,4 +256,64 @@ async fn a_change_that_lacks_but_endorsements_can_be_prepared() {
     publish(&node, |registry| drop(registry.take(&EntryKey::Node(identity("node1@Org02")))));
     let refused = node.call(ADMIN2, Method::POST, path, "application/json", asked).await;
     assert_eq!((refused.status.as_u16(), refused.problem().as_str()), (409, "not-there"));
+}
+
+/// A change by the admin that needs a peer of Org02, endorsed by who is named.
+fn needs_a_peer(node: &Node, nonce: u64, endorser: Option<&str>) -> Vec<u8> {
+    let policy = Policy::Leaf { organisation: identity("node1@Org02").organisation, role: NodeRole::Peer.into() };
+    let set = SetPolicy { name: "another".parse().unwrap(), revision: None, policy };
+    let operation = Operation::Change(Change::SetPolicy(set).into());
+    let body = Body { operation, ..node.network.body(ADMIN, nonce) };
+    let mut signed = SignedTransaction::sign(&body, &key_of(ADMIN));
+    let id = id_of(&body.network, &signed.body);
+    signed
+        .endorsements
+        .extend(endorser.map(|name| Endorsement { endorser: identity(name), signature: key_of(name).sign(&id) }));
+    codec::encode(&signed)
+}
+
+#[actix_web::test]
+async fn what_lacks_endorsements_is_collected_for_and_who_did_not_endorse_it_is_named() {
+    let node = Node::start();
+    publish(&node, |registry| {
+        change_user(registry, ADMIN, |user| user.roles = [Role::Admin, Role::PolicyInvoker, Role::Submitter].into());
+        let policy = Policy::Any {
+            any: ["node1@Org02", ADMIN2]
+                .map(|who| {
+                    let organisation = identity(who).organisation;
+                    let role = if who == ADMIN2 { Role::Admin.into() } else { NodeRole::Peer.into() };
+                    Policy::Leaf { organisation, role }
+                })
+                .into(),
+        };
+        registry.put(Entry::Policy("policies".parse().unwrap(), PolicyEntry { policy, revision: 0 }));
+    });
+    let submit = async |kind: &str, body: Vec<u8>| node.call(ADMIN, Method::POST, "/v1/transactions", kind, body).await;
+    let lacking = needs_a_peer(&node, 1, None);
+    let refused = submit("application/cbor", lacking.clone()).await;
+    assert_eq!((refused.status.as_u16(), refused.problem().as_str()), (403, "policy-not-met"));
+    let problem = refused.json();
+    let reason = "this node's operator endorses nothing";
+    let said = json!([{ "name": "node1", "organisation": "Org02", "kind": "operator", "reason": reason }]);
+    assert_eq!(problem["endorsers"], said, "{problem}");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("missing: peer of Org02, admin of Org02."), "{detail}");
+    assert!(detail.ends_with("Of those who could endorse it, node1@Org02: this node's operator endorses nothing"));
+
+    // Among others, it alone is asked about; what is endorsed already shows by whom.
+    let plain = codec::encode(&node.network.signed(ADMIN, 2));
+    let endorsed = needs_a_peer(&node, 3, Some(ADMIN2));
+    let answer = submit("application/cbor-seq", [plain, lacking, vec![0x01], endorsed].concat()).await;
+    assert_eq!(answer.status, 202, "{}", answer.text);
+    let list = answer.json()["transactions"].clone();
+    let kinds =
+        [0, 1, 2, 3].map(|at| list[at]["problem"]["type"].as_str().map(|kind| kind.rsplit(':').next().unwrap()));
+    assert_eq!(kinds, [None, Some("policy-not-met"), Some("malformed-transaction"), None]);
+    assert_eq!(list[1]["problem"]["endorsers"], said);
+    let shown = node.get(ADMIN, &format!("/v1/transactions/{}", list[3]["id"].as_str().unwrap())).await.json();
+    let endorsements = shown["transaction"]["endorsements"].as_array().unwrap();
+    assert_eq!((endorsements.len(), &endorsements[0]["endorser"]), (1, &json!(identity(ADMIN2))), "{shown}");
+    assert_eq!(endorsements[0]["signature"].as_str().unwrap().len(), 128);
+    let shown = node.get(ADMIN, &format!("/v1/transactions/{}", list[0]["id"].as_str().unwrap())).await.json();
+    assert_eq!(shown["transaction"].get("endorsements"), None, "of what nobody endorsed");
 }

@@ -116,7 +116,7 @@ async fn a_slow_reader_is_closed_with_the_height_to_resume_from() {
     let filler = Content::from_json(&json!("x".repeat(600_000)));
     for nonce in 0..40 {
         let mut body = node.network.body(TRADER, nonce);
-        body.operation = Operation::Record { contents: vec![filler.clone(), Content::from_json(&json!(nonce))] };
+        body.operation = Operation::records(vec![filler.clone(), Content::from_json(&json!(nonce))]);
         let bytes: TransactionBytes = (&SignedTransaction::sign(&body, &key_of(TRADER))).into();
         node.chain.commit(vec![bytes]);
     }

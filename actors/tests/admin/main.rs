@@ -10,6 +10,7 @@ mod network;
 mod node;
 #[path = "../shared/random.rs"]
 mod random;
+mod record_types;
 mod refusals;
 mod registry;
 #[path = "../shared/seed.rs"]

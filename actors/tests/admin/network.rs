@@ -178,7 +178,7 @@ impl Network {
             created,
             expires: created.plus_millis(60_000),
             nonce,
-            operation: Operation::Record { contents: vec![Content::from_json(&serde_json::json!({ "nonce": nonce }))] },
+            operation: Operation::records(vec![Content::from_json(&serde_json::json!({ "nonce": nonce }))]),
         }
     }
 

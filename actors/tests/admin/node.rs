@@ -17,6 +17,7 @@ use minidlt_actors::{
     members::Members,
     messages::{
         consensus::{ConsensusStatus, GetConsensusStatus},
+        endorsement::{Collect, NotTaken},
         mempool::{Cause, FindPending, GetMempoolStatus, MempoolStatus, Submit, Waiting},
         network::{GetPeers, Peer, PeerState},
         signer::Stamp,
@@ -27,6 +28,7 @@ use minidlt_actors::{
 };
 use minidlt_protocol::{
     block::SharedTransaction,
+    endorsement::{Reason, Said},
     registry::Registry,
     transaction::{Refusal, Transaction},
     types::{Hash, Height, Round, Timestamp},
@@ -75,6 +77,7 @@ impl Fake {
         if self.full {
             return Err(Refusal::MempoolFull("transactions"));
         }
+        parsed.check_consent(&registry)?;
         self.pending.insert(id, Arc::new(parsed.verify(&registry)?));
         Ok(id)
     }
@@ -85,6 +88,22 @@ impl Handler<Submit> for Fake {
 
     fn handle(&mut self, Submit { transactions, .. }: Submit, _: &mut Context<Self>) -> Self::Result {
         MessageResult(transactions.into_iter().map(|bytes| self.admit(bytes)).collect())
+    }
+}
+
+/// Nobody endorses anything, and each is asked about what lacks it alone.
+impl Handler<Collect> for Fake {
+    type Result = MessageResult<Collect>;
+
+    fn handle(&mut self, Collect { transactions, .. }: Collect, _: &mut Context<Self>) -> Self::Result {
+        let registry = self.members.registry();
+        let lacking = |bytes| {
+            let parsed = Transaction::parse(bytes, &self.network)?;
+            let refusal = parsed.check_consent(&registry).expect_err("what lacks nothing is not collected for");
+            let reason = Reason::new("operator", "this node's operator endorses nothing");
+            Err(NotTaken { refusal, said: vec![Said { peer: identity("node1@Org02"), reason }] })
+        };
+        MessageResult(transactions.into_iter().map(lacking).collect())
     }
 }
 
@@ -250,6 +269,7 @@ impl Node {
                 find: fake.clone().recipient(),
                 status: fake.clone().recipient(),
             },
+            endorsement: fake.clone().recipient(),
             consensus: fake.clone().recipient(),
             peers: fake.clone().recipient(),
             sync: fake.clone().recipient(),

@@ -157,7 +157,7 @@ async fn of_answers_that_are_not_read() {
     let filler = Content::from_json(&json!("x".repeat(600_000)));
     for nonce in 0..20 {
         let mut body = node.network.body(TRADER, nonce);
-        body.operation = Operation::Record { contents: vec![filler.clone(), Content::from_json(&json!(nonce))] };
+        body.operation = Operation::records(vec![filler.clone(), Content::from_json(&json!(nonce))]);
         node.chain.commit(vec![(&SignedTransaction::sign(&body, &key_of(TRADER))).into()]);
     }
     let page = "/v1/blocks?from=1&limit=100";

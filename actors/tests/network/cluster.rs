@@ -26,6 +26,7 @@ use minidlt_protocol::{
     block::Head,
     consensus::Wire,
     crypto::SecretKey,
+    endorsement::EndorsementContent,
     genesis::{Genesis, Timeouts},
     message::{CheckedConsensus, ConsensusContent, Content, PoolContent, Recipient, SyncContent},
     registry::{Node, NodeRole, Organisation, Registry, Role, User},
@@ -69,6 +70,7 @@ pub enum Heard {
     Pool(Identity, PoolContent),
     Consensus(Identity, CheckedConsensus),
     Sync(Identity, SyncContent),
+    Endorsement(Identity, EndorsementContent),
     Changed(Identity, bool),
 }
 
@@ -102,6 +104,13 @@ impl Handler<FromPeer<SyncContent>> for Ear {
     type Result = ();
     fn handle(&mut self, FromPeer { peer, content }: FromPeer<SyncContent>, _: &mut Self::Context) {
         self.hear(Heard::Sync(peer, content));
+    }
+}
+
+impl Handler<FromPeer<EndorsementContent>> for Ear {
+    type Result = ();
+    fn handle(&mut self, FromPeer { peer, content }: FromPeer<EndorsementContent>, _: &mut Self::Context) {
+        self.hear(Heard::Endorsement(peer, content));
     }
 }
 
@@ -210,7 +219,8 @@ impl Network {
             pool: ear.clone().recipient(),
             consensus: ear.clone().recipient(),
             sync: ear.clone().recipient(),
-            changed: ear.recipient(),
+            endorsement: ear.clone().recipient(),
+            changed: vec![ear.recipient()],
         };
         listener.send(Begin(routes)).await.unwrap();
         TestNode { listener, signer, metrics, tls, registries, heard, _head: head_sender, _directory: directory }

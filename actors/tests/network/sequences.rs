@@ -7,6 +7,7 @@ use minidlt_actors::{clock, frame::FrameReader, tls};
 use minidlt_protocol::{
     codec,
     crypto::Signature,
+    endorsement::{Answer, EndorsementContent, Reason, Verdict},
     limits::MAX_FRAME_BYTES,
     message::{Alive, Content, Message, PoolContent, Recipient, SyncContent},
     types::{Hash, Height},
@@ -74,6 +75,7 @@ enum Frame {
     Vote,
     Gossip,
     Get,
+    Answers,
     Synchronise,
     /// One of those sent before, as it was.
     Replay,
@@ -90,13 +92,15 @@ enum Frame {
     OtherKey,
     OtherNetwork,
     ForgedVote,
+    EmptyProposal,
 }
 
-const FRAMES: [Frame; 19] = [
+const FRAMES: [Frame; 21] = [
     Frame::Alive,
     Frame::Vote,
     Frame::Gossip,
     Frame::Get,
+    Frame::Answers,
     Frame::Synchronise,
     Frame::Replay,
     Frame::Empty,
@@ -112,6 +116,7 @@ const FRAMES: [Frame; 19] = [
     Frame::OtherKey,
     Frame::OtherNetwork,
     Frame::ForgedVote,
+    Frame::EmptyProposal,
 ];
 
 /// What must come of a frame.
@@ -185,6 +190,11 @@ impl Course {
             Frame::Vote => Some(said.clone()),
             Frame::Gossip => Some(gossip(&self.number.to_be_bytes())),
             Frame::Get => Some(Content::Pool(PoolContent::Get { block: Hash::ZERO, leaves: vec![Hash::ZERO; 3] })),
+            Frame::Answers => {
+                let verdict = Verdict::Refused(Reason::new("operator", &self.number.to_string()));
+                let answers = vec![Answer { id: Hash::ZERO, verdict }];
+                Some(Content::Endorsement(EndorsementContent::Answers(answers)))
+            }
             Frame::Synchronise => Some(Content::Sync(SyncContent::Synchronise { at: Some(Height::new(self.number)) })),
             _ => None,
         };
@@ -245,6 +255,9 @@ impl Course {
             Frame::OtherKey => refused(stamped(id, me.clone(), to.clone(), &said, &key(OTHER)), "bad-signature"),
             Frame::OtherNetwork => {
                 refused(stamped(Hash::ZERO, me.clone(), to.clone(), &said, &key(PEER)), "bad-signature")
+            }
+            Frame::EmptyProposal => {
+                refused(sound(&Content::Endorsement(EndorsementContent::Propose(vec![]))), "bad-content")
             }
             Frame::ForgedVote => refused(sound(&vote(id, OTHER, &key(PEER))), "bad-content"),
             // A beat: its sender is there.
@@ -389,6 +402,7 @@ fn heard_of(network: &Network, content: Content) -> Heard {
             let checked = content.verify(&network.id(), &network.registry().orderers()).unwrap();
             Heard::Consensus(identity(PEER), checked)
         }
+        Content::Endorsement(content) => Heard::Endorsement(identity(PEER), content),
         Content::Text(_) => unreachable!("a text is for the log"),
     }
 }

@@ -139,9 +139,9 @@ async fn what_waits_is_rejected_by_name_when_who_signed_it_may_not_any_more() {
         signed.endorsements.push(Endorsement { endorser, signature: key(BROKER.1).sign(&plain.id) });
         let endorsed = Transaction::parse((&signed).into(), &world.network.id).unwrap();
         // That of somebody else goes on.
-        let Operation::Record { contents } = plain.body().unwrap().operation else { panic!("a record") };
+        let Operation::Record { contents, .. } = plain.body().unwrap().operation else { panic!("a record") };
         let other = if whom == BROKER.0 { TRADER } else { BROKER };
-        let untouched = world.network.signed(&now, other, Operation::Record { contents });
+        let untouched = world.network.signed(&now, other, Operation::records(contents));
         for transaction in [&endorsed, &untouched] {
             assert_eq!(world.submit(transaction).await, Ok(transaction.id), "{case}");
         }
@@ -188,7 +188,7 @@ async fn what_was_being_checked_meanwhile_is_looked_at_again() {
     let now = world.now();
     for (author, kind) in [(TRADER, "unknown-author"), (BROKER, "key-replaced")] {
         let contents = vec![minidlt_protocol::transaction::Content::from_json(&serde_json::json!({ "a": 1 }))];
-        let late = world.network.signed(&now, author, Operation::Record { contents });
+        let late = world.network.signed(&now, author, Operation::records(contents));
         assert_eq!(world.submit(&late).await.unwrap_err().kind(), kind);
         assert!(matches!(world.waiting(late.id).await, Waiting::Unknown));
     }

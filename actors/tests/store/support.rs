@@ -108,7 +108,7 @@ impl Network {
 
     pub fn record(&mut self, head: &Head, content: &serde_json::Value) -> Transaction {
         let contents = vec![Content::from_json(content)];
-        self.signed(head, TRADER, Operation::Record { contents })
+        self.signed(head, TRADER, Operation::records(contents))
     }
 
     /// A change of the registry by the admin, which needs nobody else.

@@ -59,6 +59,44 @@ fn each_layer_lies_over_the_one_before() {
     assert_eq!(read(&fixture, &nested, &Flags::default()).unwrap().limits.mempool.transactions, 7);
 }
 
+#[test]
+fn what_a_node_endorses_is_a_word_or_types_of_records() {
+    let fixture = Fixture::new();
+    assert_eq!(plain(&fixture).unwrap().endorse, Endorse::Everything);
+    let endorses = |text: &str| {
+        fixture.write("node0/config.yaml", format!("{NODE_FILE}endorse: {text}\n"));
+        plain(&fixture).map(|settings| settings.endorse)
+    };
+    assert_eq!(endorses("nothing").unwrap(), Endorse::Nothing);
+    assert_eq!(endorses("everything").unwrap(), Endorse::Everything);
+    let types = ["invoice", "trade"].map(|name| name.parse().unwrap());
+    assert_eq!(endorses("[trade, invoice, trade]").unwrap(), Endorse::RecordTypes(types.into()));
+    let long = format!("[{}x]", "x, ".repeat(1_000));
+    for (text, expected) in [
+        (
+            "trade",
+            "\"trade\" is nothing to endorse; write everything, nothing or a list of types of records, such as [trade]",
+        ),
+        (
+            "[]",
+            "\"[]\" is nothing to endorse; write everything, nothing or a list of types of records, such as [trade]",
+        ),
+        (
+            "[a/b]",
+            "\"a/b\" is not a name: 1 to 64 letters, digits, '.', '_' or '-', a letter or digit first; choose another",
+        ),
+        (&*long, "1001 is not from 1 to 1000; choose one that is"),
+        ("7", "neither a word nor a list of types of records; correct it"),
+    ] {
+        let refused = endorses(text).err().expect("it must be refused").to_string();
+        let refused = refused.replace(fixture.directory.path().to_str().unwrap(), "D");
+        assert_eq!(refused, format!("endorse in D/node0/config.yaml: {expected}"));
+    }
+    fixture.write("node0/config.yaml", NODE_FILE);
+    let variable = [("MINIDLT_ENDORSE", "nothing")];
+    assert_eq!(read(&fixture, &variable, &Flags::default()).unwrap().endorse, Endorse::Nothing);
+}
+
 /// What to replace in the good file, by what, and the line.
 const FILES: &[(&str, &str, &str)] = &[
     ("name: node0, ", "", "identity.name in D/node0/config.yaml: is missing; add it"),
@@ -81,7 +119,7 @@ const FILES: &[(&str, &str, &str)] = &[
     (
         "api_listen",
         "api_lsten",
-        "api_lsten in D/node0/config.yaml: is not known; use one of identity, genesis, key, data_dir, peers_listen, api_listen, health_listen, tls, log_level, limits, or remove it",
+        "api_lsten in D/node0/config.yaml: is not known; use one of identity, genesis, key, data_dir, peers_listen, api_listen, health_listen, tls, log_level, endorse, limits, or remove it",
     ),
     (
         "api_listen: 127.0.0.1:3401",
@@ -248,7 +286,7 @@ fn environment_and_flags_are_named_as_typed() {
         (
             "MINIDLT_APILISTEN",
             "x",
-            "apilisten from the environment variable MINIDLT_APILISTEN: is not known; use one of identity, genesis, key, data_dir, peers_listen, api_listen, health_listen, tls, log_level, limits, or remove it",
+            "apilisten from the environment variable MINIDLT_APILISTEN: is not known; use one of identity, genesis, key, data_dir, peers_listen, api_listen, health_listen, tls, log_level, endorse, limits, or remove it",
         ),
         (
             "MINIDLT_TLS",

@@ -7,7 +7,8 @@ use minidlt_protocol::{
     codec,
     consensus::{LAST_ROUND, RoundReason, Verified, Wire},
     crypto::{Domain, digest},
-    limits::{MAX_BLOCK_TRANSACTIONS, MAX_FRAME_BYTES},
+    endorsement::EndorsementContent,
+    limits::{MAX_BLOCK_TRANSACTIONS, MAX_FRAME_BYTES, MAX_PROPOSED},
     merkle,
     message::{
         CheckedConsensus, ConsensusContent, Content, Message, MessageError, Payload, PoolContent, Recipient,
@@ -123,6 +124,12 @@ fn handle(content: Content) {
             for block in blocks {
                 // Mostly refused; what is taken is looked at by the target `block`.
                 let _refused = DecidedBlock::certified(block, &NETWORK.id, &NETWORK.head, &NETWORK.registry);
+            }
+        }
+        Content::Endorsement(content) => {
+            if let Ok(EndorsementContent::Propose(list)) = content.check() {
+                assert!(list.len() <= MAX_PROPOSED);
+                list.iter().for_each(|bytes| transaction::taken(bytes.as_slice()));
             }
         }
         Content::Pool(PoolContent::Get { .. }) | Content::Sync(_) | Content::Text(_) => {}

@@ -167,7 +167,7 @@ fn largest_transaction(author: &Author) -> Transaction {
     let make = |second: usize| {
         let records = [half - 1_000, second].map(|chars| Content::from_json(&json!("x".repeat(chars))));
         let mut body = author.body(0, &Value::Null);
-        body.operation = Operation::Record { contents: records.into() };
+        body.operation = Operation::records(records.into());
         body
     };
     let missing = MAX_BULK_TRANSACTION_BYTES - author.sign(&make(half - 1_000)).len();

@@ -126,8 +126,7 @@ fn commit_much(cluster: &Cluster) -> Memory {
     let mut memory = Memory::default();
     let contents = vec![Content::from_json(&json!("x".repeat(CONTENT_BYTES))); CONTENTS];
     for nonce in 0..TRANSACTIONS {
-        let body =
-            Body { operation: Operation::Record { contents: contents.clone() }, ..author.body(nonce, &Value::Null) };
+        let body = Body { operation: Operation::records(contents.clone()), ..author.body(nonce, &Value::Null) };
         let (bytes, mut fate) = (author.sign(&body), Fate::default());
         until("it is committed", || {
             let answer = cluster.post(0, "trader", "?wait=committed&timeout=10s", CBOR, &bytes);

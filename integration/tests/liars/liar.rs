@@ -185,7 +185,7 @@ impl Liar {
         let transactions = head.block.parse(&self.network).expect("a committed block");
         let count = transactions.len() as u64;
         let results = transactions.iter().zip(0..).map(|(transaction, position)| match transaction.effect {
-            Effect::Records(_) => {
+            Effect::Records { .. } => {
                 Some(ResultLeaf { transaction: transaction.id, position, count, outcome: Outcome::Ok }.hash())
             }
             Effect::Evidence(_) | Effect::Change(_) => None,

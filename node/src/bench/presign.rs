@@ -93,7 +93,7 @@ fn sign_range(
     let now = time::now();
     let one = |number: usize| {
         let contents = (0..records).map(|record| Content::from_json(&trade(number * records + record))).collect();
-        signer.sign(contents, now).map_err(|refusal| BenchError::Transaction { records, refusal })
+        signer.sign(None, contents, now).map_err(|refusal| BenchError::Transaction { records, refusal })
     };
     range.take_while(|_| !stop.load(Ordering::Relaxed)).map(one).collect()
 }

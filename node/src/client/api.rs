@@ -165,10 +165,19 @@ impl NodeClient {
         self.json(&body)
     }
 
-    /// All users, nodes, organisations or policies, as of the head.
+    /// An entry as the head's header certifies it, without the proof; none where there is none.
+    pub async fn certified(&self, key: &EntryKey) -> Result<Option<Value>, ClientError> {
+        match self.get::<Value>(&format!("/v1/{}/{}", key.collection(), key.name())).await {
+            Ok(mut answer) => Ok(Some(answer["value"].take())),
+            Err(ClientError::Refused { problem, .. }) if problem.status == StatusCode::NOT_FOUND.as_u16() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All users, nodes, organisations, policies or record types, as of the head.
     pub async fn entries(&self, collection: &str) -> Result<Vec<Value>, ClientError> {
         let mut answer: Value = self.get(&format!("/v1/{collection}")).await?;
-        match answer[collection].take() {
+        match answer[collection.replace('-', "_")].take() {
             Value::Array(entries) => Ok(entries),
             _ => Err(self.unexpected(&format!("no list of {collection}"))),
         }

@@ -1,4 +1,4 @@
-//! Listing members and policies, showing one, and showing who changed it: for each kind the same.
+//! Listing members, policies and types of records, showing one, and showing who changed it: for each kind the same.
 
 use std::io::{self, Write as _};
 
@@ -17,6 +17,7 @@ pub enum Kind {
     Node,
     Organisation,
     Policy,
+    RecordType,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -51,6 +52,7 @@ impl Kind {
             Self::Node => "nodes",
             Self::Organisation => "organisations",
             Self::Policy => "policies",
+            Self::RecordType => "record-types",
         }
     }
 
@@ -60,6 +62,7 @@ impl Kind {
             Self::Node => ("node", "NAME@ORGANISATION"),
             Self::Organisation => ("organisation", "NAME"),
             Self::Policy => ("policy", "NAME"),
+            Self::RecordType => ("record-type", "NAME"),
         };
         let wrong = |_| ClientError::Usage(format!("{name:?} names no {kind}; write {written}"));
         format!("{kind}/{name}").parse().map_err(wrong)
@@ -85,6 +88,10 @@ impl Kind {
                 Some(revision) => format!("{}  {}  revision {revision}", text("name"), entry["policy"]),
                 None => format!("{}  {}  by default", text("name"), entry["policy"]),
             },
+            Self::RecordType => {
+                let policy = if entry["policy"].is_null() { "no policy".into() } else { entry["policy"].to_string() };
+                format!("{}  {standing}  {policy}  revision {revision}", text("name"))
+            }
         }
     }
 }
@@ -114,7 +121,12 @@ impl Look {
             Self::Show(OfOne { connect, name }) => block_on(async {
                 let key = kind.key(&name)?;
                 let node = connect.node().await?;
-                let entry = match find(&node, &key).await? {
+                // Lists of types leave out the schemas.
+                let found = match kind {
+                    Kind::RecordType => node.certified(&key).await?,
+                    _ => find(&node, &key).await?,
+                };
+                let entry = match found {
                     Some(entry) => entry,
                     None => {
                         default_of(&key).ok_or_else(|| ClientError::NoEntry { url: node.url().to_string(), key })?
@@ -187,6 +199,8 @@ mod tests {
         let organisation = json!({"name": "Org01", "ca": "…", "former_ca": "…"});
         assert_eq!(Kind::Organisation.line(&organisation), "Org01  active  with its former CA  revision 0");
         assert_eq!(Kind::Policy.line(&by_default("policies")), "policies  {\"majority\":\"admin\"}  by default");
+        let trade = json!({"name": "trade", "policy": null, "standing": "suspended", "revision": 3});
+        assert_eq!(Kind::RecordType.line(&trade), "trade  suspended  no policy  revision 3");
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod node;
 mod organisation;
 mod policy;
 mod receipt;
+mod record_type;
 mod renew;
 mod restore;
 mod revive;
@@ -62,6 +63,7 @@ commands! {
     Node(node::NodeCommand),
     Organisation(organisation::OrganisationCommand),
     Policy(policy::PolicyCommand),
+    RecordType(record_type::RecordTypeCommand),
     Endorse(endorse::Endorse),
     Send(send::Send),
     Status(status::StatusCommand),

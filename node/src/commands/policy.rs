@@ -96,7 +96,8 @@ impl Set {
     }
 }
 
-fn parse(given: &str) -> Result<Policy, ClientError> {
+/// A policy as an argument: JSON, or a file of it.
+pub fn parse(given: &str) -> Result<Policy, ClientError> {
     let wrong = |error: serde_json::Error| format!("not a policy: {error}");
     if given.trim_start().starts_with('{') {
         return serde_json::from_str(given).map_err(|error| ClientError::Usage(wrong(error)));
@@ -124,7 +125,9 @@ impl Explain {
 }
 
 fn show(out: &mut impl Write, NeededPolicy { policy, part }: &NeededPolicy) -> io::Result<()> {
-    writeln!(out, "policy {policy}: {}", if part.met { "met" } else { "not met" })?;
+    // That of a record type has no name of its own.
+    let of = if policy.contains(' ') { "of " } else { "" };
+    writeln!(out, "policy {of}{policy}: {}", if part.met { "met" } else { "not met" })?;
     show_part(out, part, 1)
 }
 

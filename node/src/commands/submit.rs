@@ -7,10 +7,11 @@ use std::{
     time::Duration,
 };
 
+use minidlt_config::user::UserSettings;
 use minidlt_protocol::{
     genesis::Genesis,
     limits::{MAX_LIFETIME_MILLIS, MAX_RECORDS},
-    types::Hash,
+    types::{Hash, Name},
 };
 use thiserror::Error;
 
@@ -18,11 +19,12 @@ use super::Failure;
 use crate::{
     client::{
         ClientError, NodeClient,
+        changes::Draft,
         connect::ConnectNode,
         hiding::Hider,
         progress::Progress,
         receipts::{Fetched, fetch_all},
-        records::{self, Format},
+        records::{self, Format, Records},
         run::block_on,
         submission::{Options, Outcome, Signer, Source, Tally, submit_all},
         time::parse_duration,
@@ -53,6 +55,12 @@ pub struct Submit {
     /// How many records share a transaction, and so a signature and a fate
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = record_count)]
     records_per_transaction: usize,
+    /// The type of all of them, which they must fit
+    #[arg(long = "type", value_name = "NAME")]
+    record_type: Option<Name>,
+    /// Write the records, of one transaction, to FILE, to be endorsed and sent, and submit nothing
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["wait", "blocks", "receipts"])]
+    out: Option<PathBuf>,
     /// Replace these fields by salted hashes before they leave this machine
     #[arg(long, value_name = "FIELD,…", value_delimiter = ',')]
     hash: Vec<String>,
@@ -121,6 +129,10 @@ impl Submit {
         // What can be wrong here is told before a node is asked. A pipe may be long in coming, so this
         // is also before signals are caught.
         let records = records::open(&self.file, self.format).map_err(ClientError::from)?;
+        if let Some(out) = &self.out {
+            let network = session.user.network;
+            return write_draft(self.source(records, session.user)?, &network, out).await;
+        }
         self.make_receipts_directory()?;
         let mut interrupts = Interrupts::listen()?;
         let (alive, status) = tokio::select! {
@@ -132,16 +144,8 @@ impl Submit {
         };
         let mut nodes = session.nodes.clone();
         nodes.sort_by_key(|node| node.url() != alive.url());
-        let hider = self.hider().map_err(ClientError::from)?;
-        let millis = u64::try_from(self.lifetime.as_millis()).unwrap_or(MAX_LIFETIME_MILLIS);
         let genesis = session.user.genesis.clone();
-        let source = Source {
-            records,
-            hider,
-            signer: Signer::new(session.user, millis)?,
-            records_per_transaction: self.records_per_transaction,
-            file: self.file.display().to_string(),
-        };
+        let source = self.source(records, session.user)?;
         // One more than are printed tells that there are too many to print.
         let keep_ids = if self.receipts.is_some() { usize::MAX } else { MAX_IDS_PRINTED + 1 };
         let options = Options { wait: self.waits(), blocks: self.blocks, keep_ids };
@@ -158,6 +162,19 @@ impl Submit {
         let printed = self.print(&outcome, fetched);
         conclude(outcome, options.wait, fetched.unwrap_or_default())?;
         printed.map_err(Failure::from)
+    }
+
+    fn source(&self, records: Records, user: UserSettings) -> Result<Source, ClientError> {
+        let hider = self.hider()?;
+        let millis = u64::try_from(self.lifetime.as_millis()).unwrap_or(MAX_LIFETIME_MILLIS);
+        Ok(Source {
+            records,
+            hider,
+            signer: Signer::new(user, millis)?,
+            records_per_transaction: self.records_per_transaction,
+            record_type: self.record_type.clone(),
+            file: self.file.display().to_string(),
+        })
     }
 
     fn make_receipts_directory(&self) -> Result<(), Failure> {
@@ -189,6 +206,22 @@ impl Submit {
         say::note(format_args!("salts and values behind the hashes go to {}; keep it safe and secret", path.display()));
         Hider::new(self.hash.clone(), &path).map(Some)
     }
+}
+
+/// Writes the one transaction that comes of the records.
+async fn write_draft(source: Source, network: &Hash, out: &Path) -> Result<(), Failure> {
+    let mut signed = source.start();
+    let first = signed.recv().await.transpose()?;
+    let first = first.ok_or_else(|| ClientError::Usage("there is no record".into()))?;
+    if signed.recv().await.transpose()?.is_some() {
+        let what = "--out takes what one transaction holds; see --records-per-transaction";
+        return Err(ClientError::Usage(what.into()).into());
+    }
+    let count = first.records;
+    Draft::of(first.bytes, network).map_err(Failure::usage)?.write(out)?;
+    let records = if count == 1 { "record" } else { "records" };
+    writeln!(io::stdout(), "{count} {records} to be kept; have {} endorsed", out.display())?;
+    Ok(())
 }
 
 fn default_openings(file: &Path) -> PathBuf {

@@ -11,6 +11,7 @@ use minidlt_protocol::{
     codec,
     genesis::Genesis,
     receipt::{MAX_RECEIPT_BYTES, Receipt},
+    registry::EntryKey,
     state::Outcome,
     state_proof::{MAX_STATE_PROOF_BYTES, MAX_VALUE_BYTES, StateProof},
     types::Hash,
@@ -154,7 +155,11 @@ fn state_proof(text: &str, genesis: &Genesis) -> Result<String, String> {
     let key = &proof.proven.key;
     let stands = match &proof.proven.value {
         Some(value) => {
-            let value = codec::to_readable(&value.0, MAX_VALUE_BYTES);
+            // What is not of the registry, such as recorded evidence, has no form of its own.
+            let value = match key.parse::<EntryKey>() {
+                Ok(entry) => entry.readable(&value.0),
+                Err(_) => codec::to_readable(&value.0, MAX_VALUE_BYTES),
+            };
             format!("{key} is {}", value.map_err(|error| format!("proven.value: {error}"))?)
         }
         None => format!("there is no {key}"),

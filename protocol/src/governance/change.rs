@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     crypto::PublicKey,
     registry::{NodeRole, Policy, Role, Standing},
+    transaction::Content,
     types::{Identity, Name, Timestamp},
 };
 
@@ -22,6 +23,7 @@ pub enum Change {
     ChangeOrganisation(ChangeOrganisation),
     RemoveOrganisation(RemoveOrganisation),
     SetPolicy(SetPolicy),
+    SetRecordType(SetRecordType),
 }
 
 /// A new user.
@@ -137,4 +139,22 @@ pub struct SetPolicy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<u64>,
     pub policy: Policy,
+}
+
+/// A new type of records, or all of one anew: what is left out is not kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetRecordType {
+    pub name: Name,
+    /// That of the type now; left out where it is new.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
+    /// JSON Schema of 2020-12, less what [`crate::record_type`] leaves out.
+    pub schema: Content,
+    /// Who has to sign a record of it; left out, its author alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
+    /// Left out, it is active.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standing: Option<Standing>,
 }

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 
 use super::{
     AddOrganisation, Change, ChangeNode, ChangeOrganisation, ChangeRefused, ChangeUser, EnrolNode, EnrolUser,
-    RemoveOrganisation, SetPolicy, invariants,
+    RemoveOrganisation, SetPolicy, SetRecordType, invariants,
 };
 use crate::{
     crypto::PublicKey,
+    record_type::{RecordType, Schema},
     registry::{Entry, EntryKey, FormerKey, Node, Organisation, PolicyEntry, Registry, Role, Standing, User},
     types::{Identity, Timestamp},
 };
@@ -39,6 +40,7 @@ fn entries(change: &Change, registry: &Registry, created: Timestamp) -> Result<V
         Change::ChangeOrganisation(change) => vec![Entry::Organisation(change_organisation(change, registry)?)],
         Change::RemoveOrganisation(remove) => remove_organisation(remove, registry)?,
         Change::SetPolicy(set) => vec![set_policy(set, registry)?],
+        Change::SetRecordType(set) => vec![set_record_type(set, registry)?],
     })
 }
 
@@ -180,6 +182,31 @@ fn set_policy(set: &SetPolicy, registry: &Registry) -> Result<Entry, ChangeRefus
         }
     };
     Ok(Entry::Policy(set.name.clone(), PolicyEntry { policy: set.policy.clone(), revision }))
+}
+
+fn set_record_type(set: &SetRecordType, registry: &Registry) -> Result<Entry, ChangeRefused> {
+    let key = || EntryKey::RecordType(set.name.clone());
+    let before = registry.record_types.get(&set.name);
+    let revision = match (set.revision, before) {
+        (None, None) => 0,
+        (None, Some(_)) => return Err(ChangeRefused::Exists(key())),
+        (Some(_), None) => return Err(ChangeRefused::Missing(key())),
+        (Some(named), Some(before)) => {
+            check_changeable(key, before.standing, (named, before.revision))?;
+            before.revision + 1
+        }
+    };
+    // As it is where it stays the same: what all share is not compiled twice.
+    let schema = match before.filter(|before| *before.schema.content() == set.schema) {
+        Some(before) => before.schema.clone(),
+        None => Schema::compile(&set.schema)?,
+    };
+    let (policy, standing) = (set.policy.clone(), set.standing.unwrap_or_default());
+    let same = |before: &RecordType| (&before.schema, &before.policy, before.standing) == (&schema, &policy, standing);
+    if before.is_some_and(same) {
+        return Err(ChangeRefused::Nothing(key()));
+    }
+    Ok(Entry::RecordType(set.name.clone(), RecordType { schema, policy, standing, revision }))
 }
 
 fn check_changeable(

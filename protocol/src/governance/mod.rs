@@ -17,7 +17,7 @@ mod rules;
 pub use self::{
     change::{
         AddOrganisation, Change, ChangeNode, ChangeOrganisation, ChangeUser, EnrolNode, EnrolUser, FirstAdmin,
-        FormerKeyFor, RemoveOrganisation, SetPolicy,
+        FormerKeyFor, RemoveOrganisation, SetPolicy, SetRecordType,
     },
     effects::apply,
     refused::ChangeRefused,

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::{
+    record_type::SchemaError,
     registry::{EntryKey, PolicyError, Role},
     types::{Identity, Name},
 };
@@ -50,6 +51,10 @@ pub enum ChangeRefused {
     TooMany { what: &'static str, count: usize, limit: usize },
     #[error("policy '{name}': {reason}")]
     BadPolicy { name: Name, reason: PolicyError },
+    #[error("the policy of record type '{name}': {reason}")]
+    BadTypePolicy { name: Name, reason: PolicyError },
+    #[error("the schema: {0}")]
+    Schema(#[from] SchemaError),
 }
 
 fn list(roles: &[Role]) -> String {
@@ -79,7 +84,8 @@ impl ChangeRefused {
             Self::NoAdmin(_) => "no-admin-left",
             Self::NoOrderer => "no-orderer-left",
             Self::TooMany { .. } => "too-many",
-            Self::BadPolicy { .. } => "bad-policy",
+            Self::BadPolicy { .. } | Self::BadTypePolicy { .. } => "bad-policy",
+            Self::Schema(_) => "bad-schema",
         }
     }
 }

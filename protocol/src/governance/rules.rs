@@ -26,11 +26,12 @@ const NODES: &[Role] = &[Role::NodeInvoker];
 const POLICIES: &[Role] = &[Role::PolicyInvoker];
 const ADMINS_ALONE: &str =
     "nobody; where the user has or gets another role than `submitter` and `auditor`, its author is an admin";
+const RECORDS: &str = "nobody; a record of a type: the type's policy, if it has one";
 const ORDERERS: &str = "policy `orderers`, where the node becomes or ceases to be an active orderer";
 
 /// The authors of every operation.
 pub const RULES: &[Rule] = &[
-    Rule { operation: "record", roles: &[Role::Submitter], same_organisation: false, endorsed_by: "nobody" },
+    Rule { operation: "record", roles: &[Role::Submitter], same_organisation: false, endorsed_by: RECORDS },
     Rule { operation: "evidence", roles: &[], same_organisation: false, endorsed_by: "nobody" },
     Rule { operation: "enrol_user", roles: USERS, same_organisation: true, endorsed_by: ADMINS_ALONE },
     Rule { operation: "change_user", roles: USERS, same_organisation: true, endorsed_by: ADMINS_ALONE },
@@ -55,6 +56,7 @@ pub const RULES: &[Rule] = &[
         endorsed_by: "policy `organisations`, and `orderers` where it has an active orderer",
     },
     Rule { operation: "set_policy", roles: POLICIES, same_organisation: false, endorsed_by: "policy `policies`" },
+    Rule { operation: "set_record_type", roles: POLICIES, same_organisation: false, endorsed_by: "policy `policies`" },
 ];
 
 impl Change {
@@ -69,6 +71,7 @@ impl Change {
             Self::ChangeOrganisation(_) => "change_organisation",
             Self::RemoveOrganisation(_) => "remove_organisation",
             Self::SetPolicy(_) => "set_policy",
+            Self::SetRecordType(_) => "set_record_type",
         }
     }
 
@@ -87,7 +90,9 @@ impl Change {
                 Some(&node.organisation)
             }
             Self::ChangeOrganisation(change) => Some(&change.organisation),
-            Self::AddOrganisation(_) | Self::RemoveOrganisation(_) | Self::SetPolicy(_) => None,
+            Self::AddOrganisation(_) | Self::RemoveOrganisation(_) | Self::SetPolicy(_) | Self::SetRecordType(_) => {
+                None
+            }
         }
     }
 
@@ -125,7 +130,7 @@ impl Change {
                 let orderers = registry.nodes.values().any(votes).then_some(policies::ORDERERS);
                 [policies::ORGANISATIONS].into_iter().chain(orderers).collect()
             }
-            Self::SetPolicy(_) => vec![policies::POLICIES],
+            Self::SetPolicy(_) | Self::SetRecordType(_) => vec![policies::POLICIES],
         }
     }
 }

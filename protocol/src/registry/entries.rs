@@ -7,6 +7,7 @@
 //! | `node/node0@Org01` | [`Node`] |
 //! | `user/trader@Org01` | [`User`] |
 //! | `policy/orderers` | [`PolicyEntry`] |
+//! | `record-type/trade` | [`RecordType`] |
 //! | `voters/00000000000000000042` | who votes from height 42 on: a list of [`VoterEntry`] |
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
@@ -17,7 +18,8 @@ use super::{Node, Organisation, PolicyEntry, Registry, SignerRole, Standing, Use
 use crate::{
     codec::{self, CodecError},
     crypto::PublicKey,
-    limits::MAX_BULK_TRANSACTION_BYTES,
+    limits::{MAX_BULK_TRANSACTION_BYTES, MAX_GENESIS_BYTES},
+    record_type::RecordType,
     types::{Height, Identity, Name},
     vote::ConsensusMode,
 };
@@ -29,6 +31,7 @@ pub enum EntryKey {
     Node(Identity),
     User(Identity),
     Policy(Name),
+    RecordType(Name),
     /// By the first height in which they vote.
     Voters(Height),
 }
@@ -40,6 +43,7 @@ impl fmt::Display for EntryKey {
             Self::Node(identity) => write!(f, "node/{identity}"),
             Self::User(identity) => write!(f, "user/{identity}"),
             Self::Policy(name) => write!(f, "policy/{name}"),
+            Self::RecordType(name) => write!(f, "record-type/{name}"),
             Self::Voters(from) => write!(f, "voters/{:020}", from.get()),
         }
     }
@@ -56,6 +60,19 @@ impl EntryKey {
         std::str::from_utf8(key).ok()?.parse().ok()
     }
 
+    /// A value of the state under this key, as JSON for people.
+    pub fn readable(&self, value: &[u8]) -> Result<serde_json::Value, CodecError> {
+        match self {
+            // A schema is JSON within bytes.
+            Self::RecordType(_) => {
+                let found: RecordType = decode(value)?;
+                serde_json::to_value(found).map_err(|error| CodecError::Shape(codec::clip(&error.to_string())))
+            }
+            // Nothing was ever written that is larger than a genesis.
+            _ => codec::to_readable(value, MAX_GENESIS_BYTES),
+        }
+    }
+
     /// The name of all entries of its kind.
     pub fn collection(&self) -> &'static str {
         match self {
@@ -63,6 +80,7 @@ impl EntryKey {
             Self::Node(_) => "nodes",
             Self::Organisation(_) => "organisations",
             Self::Policy(_) => "policies",
+            Self::RecordType(_) => "record-types",
             Self::Voters(_) => "voters",
         }
     }
@@ -76,8 +94,8 @@ impl EntryKey {
 /// Text that should have named an entry.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
-    "{0:?} names no entry; write user/NAME@ORGANISATION, node/NAME@ORGANISATION, organisation/NAME, policy/NAME or \
-     voters/HEIGHT, the height with 20 digits"
+    "{0:?} names no entry; write user/NAME@ORGANISATION, node/NAME@ORGANISATION, organisation/NAME, policy/NAME, \
+     record-type/NAME or voters/HEIGHT, the height with 20 digits"
 )]
 pub struct InvalidEntryKey(String);
 
@@ -90,6 +108,7 @@ impl FromStr for EntryKey {
             Some(("node", name)) => name.parse().ok().map(Self::Node),
             Some(("organisation", name)) => name.parse().ok().map(Self::Organisation),
             Some(("policy", name)) => name.parse().ok().map(Self::Policy),
+            Some(("record-type", name)) => name.parse().ok().map(Self::RecordType),
             Some(("voters", from)) if from.len() == 20 => from.parse().ok().map(Height::new).map(Self::Voters),
             _ => None,
         };
@@ -97,13 +116,14 @@ impl FromStr for EntryKey {
     }
 }
 
-/// A member or a policy.
+/// A member, a policy or a type of records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
     Organisation(Organisation),
     Node(Node),
     User(User),
     Policy(Name, PolicyEntry),
+    RecordType(Name, RecordType),
 }
 
 impl Entry {
@@ -113,6 +133,7 @@ impl Entry {
             Self::Node(node) => EntryKey::Node(node.identity()),
             Self::User(user) => EntryKey::User(user.identity()),
             Self::Policy(name, _) => EntryKey::Policy(name.clone()),
+            Self::RecordType(name, _) => EntryKey::RecordType(name.clone()),
         }
     }
 
@@ -133,7 +154,7 @@ impl Entry {
         match self {
             Self::Node(node) => Some((node.public_key, node.identity())),
             Self::User(user) => Some((user.public_key, user.identity())),
-            Self::Organisation(_) | Self::Policy(..) => None,
+            Self::Organisation(_) | Self::Policy(..) | Self::RecordType(..) => None,
         }
     }
 }
@@ -148,6 +169,7 @@ impl Registry {
             nodes: BTreeMap::new(),
             users: BTreeMap::new(),
             policies: BTreeMap::new(),
+            record_types: BTreeMap::new(),
             voter_sets: VoterSets::new(none),
             holders: BTreeMap::new(),
             keys: BTreeMap::new(),
@@ -173,6 +195,7 @@ impl Registry {
                 Some(EntryKey::Node(_)) => members.push(Entry::Node(decode(&value)?)),
                 Some(EntryKey::User(_)) => members.push(Entry::User(decode(&value)?)),
                 Some(EntryKey::Policy(name)) => members.push(Entry::Policy(name, decode(&value)?)),
+                Some(EntryKey::RecordType(name)) => members.push(Entry::RecordType(name, decode(&value)?)),
                 Some(EntryKey::Voters(from)) => {
                     sets.insert(from, VoterSet::of_entries(mode, from, decode::<Vec<VoterEntry>>(&value)?));
                 }
@@ -216,6 +239,9 @@ impl Registry {
             Entry::Policy(name, policy) => {
                 self.policies.insert(name, policy);
             }
+            Entry::RecordType(name, record_type) => {
+                self.record_types.insert(name, record_type);
+            }
         }
         before
     }
@@ -227,6 +253,9 @@ impl Registry {
             EntryKey::Node(identity) => self.nodes.remove(identity).map(Entry::Node),
             EntryKey::User(identity) => self.users.remove(identity).map(Entry::User),
             EntryKey::Policy(name) => self.policies.remove(name).map(|policy| Entry::Policy(name.clone(), policy)),
+            EntryKey::RecordType(name) => {
+                self.record_types.remove(name).map(|one| Entry::RecordType(name.clone(), one))
+            }
             EntryKey::Voters(_) => None,
         }?;
         for held in entry.held() {
@@ -255,6 +284,7 @@ impl Registry {
             EntryKey::Node(identity) => self.nodes.get(identity).map(codec::encode),
             EntryKey::User(identity) => self.users.get(identity).map(codec::encode),
             EntryKey::Policy(name) => self.policies.get(name).map(codec::encode),
+            EntryKey::RecordType(name) => self.record_types.get(name).map(codec::encode),
             EntryKey::Voters(from) => {
                 self.voter_sets.iter().find(|set| set.from == *from).map(|set| codec::encode(&set.entries()))
             }
@@ -267,8 +297,9 @@ impl Registry {
         let nodes = self.nodes.keys().cloned().map(EntryKey::Node);
         let users = self.users.keys().cloned().map(EntryKey::User);
         let policies = self.policies.keys().cloned().map(EntryKey::Policy);
+        let record_types = self.record_types.keys().cloned().map(EntryKey::RecordType);
         let voters = self.voter_sets.iter().map(|set| EntryKey::Voters(set.from));
-        organisations.chain(nodes).chain(users).chain(policies).chain(voters)
+        organisations.chain(nodes).chain(users).chain(policies).chain(record_types).chain(voters)
     }
 }
 
@@ -282,10 +313,11 @@ mod tests {
 
     #[test]
     fn an_entrys_key_is_written_as_it_is_read() {
-        let keys = ["user/trader@Org01", "node/node0@Org01", "organisation/Org01", "policy/orderers"];
-        let names = ["trader@Org01", "node0@Org01", "Org01", "orderers"];
+        let keys =
+            ["user/trader@Org01", "node/node0@Org01", "organisation/Org01", "policy/orderers", "record-type/trade"];
+        let names = ["trader@Org01", "node0@Org01", "Org01", "orderers", "trade"];
         for ((text, name), collection) in
-            keys.into_iter().zip(names).zip(["users", "nodes", "organisations", "policies"])
+            keys.into_iter().zip(names).zip(["users", "nodes", "organisations", "policies", "record-types"])
         {
             let key: EntryKey = text.parse().unwrap();
             assert_eq!((key.to_string().as_str(), key.name().as_str(), key.collection()), (text, name, collection));

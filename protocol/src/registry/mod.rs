@@ -1,4 +1,4 @@
-//! The member registry: organisations, nodes, users, policies, voters. It lives in the ledger's state, is
+//! The member registry: organisations, nodes, users, policies, types of records, voters. It lives in the ledger's state, is
 //! changed only by transactions, and is the same on every node; nothing else says who may do what.
 //!
 //! A [`Registry`] is the state's entries in memory, and what can be told from them alone. [`entries`] says
@@ -19,6 +19,7 @@ pub use self::{
 };
 use crate::{
     crypto::PublicKey,
+    record_type::RecordType,
     types::{Height, Identity, Name},
     vote::{ConsensusMode, Voter, Voters},
 };
@@ -56,6 +57,7 @@ pub struct Registry {
     pub nodes: BTreeMap<Identity, Node>,
     pub users: BTreeMap<Identity, User>,
     pub policies: BTreeMap<Name, PolicyEntry>,
+    pub record_types: BTreeMap<Name, RecordType>,
     pub voter_sets: VoterSets,
     /// How many active members of an organisation have a role, where any.
     holders: BTreeMap<(Name, SignerRole), usize>,

@@ -10,14 +10,14 @@
 //! A role is a user's, or a node's (`peer`, `orderer`). A policy is kept on the ledger only while it can be
 //! met: each part that it needs has somebody who could sign.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use thiserror::Error;
 
 use super::{NodeRole, Registry, Role};
 use crate::{
-    limits::MAX_POLICY_DEPTH,
+    limits::{MAX_NAMED_PARTS, MAX_POLICY_DEPTH},
     types::{Identity, Name},
 };
 
@@ -115,6 +115,8 @@ pub enum PolicyError {
     NoContents(String),
     #[error("organisation_in {0:?} is not a JSON pointer: it begins with '/' (RFC 6901)")]
     Pointer(String),
+    #[error("{count} parts look into records with 'organisation_in', at most {MAX_NAMED_PARTS} may")]
+    TooManyNamed { count: usize },
     #[error("it could never be met: {0}")]
     Unmeetable(String),
 }
@@ -140,7 +142,22 @@ impl Policy {
     /// Refuses what is always or never met whoever endorses, and what is too deep to decode. `records`:
     /// it is a record type's.
     pub fn check(&self, records: bool) -> Result<(), PolicyError> {
-        self.check_below(MAX_POLICY_DEPTH, records)
+        self.check_below(MAX_POLICY_DEPTH, records)?;
+        // Each is looked up in each record of a transaction, on every node.
+        match self.named() {
+            count if count > MAX_NAMED_PARTS => Err(PolicyError::TooManyNamed { count }),
+            _ => Ok(()),
+        }
+    }
+
+    /// How many of its parts look into records.
+    fn named(&self) -> usize {
+        usize::from(matches!(self, Self::Named { .. })) + self.parts().iter().map(Self::named).sum::<usize>()
+    }
+
+    /// Whether records' contents are needed to tell who has to sign.
+    pub fn looks_into_records(&self) -> bool {
+        self.named() > 0
     }
 
     fn check_below(&self, levels: usize, records: bool) -> Result<(), PolicyError> {
@@ -203,7 +220,7 @@ impl Policy {
         match self {
             Self::Leaf { organisation, role } => {
                 let by = case.signers_in(organisation, *role);
-                Explanation { met: !by.is_empty(), rule: format!("{role} of {organisation}"), by, parts }
+                Explanation::leaf(format!("{role} of {organisation}"), by, Some((organisation.clone(), *role)))
             }
             Self::Majority { majority } => {
                 let all = case.registry.active_organisations().count();
@@ -211,18 +228,23 @@ impl Policy {
                     case.registry.active_organisations().map(|name| case.signers_in(name, *majority)).collect();
                 let count = signed.iter().filter(|by| !by.is_empty()).count();
                 let rule = format!("{majority} of {} of the {all} organisations ({count} signed)", all / 2 + 1);
-                Explanation { met: count > all / 2, rule, by: signed.concat(), parts }
+                let lacks = case.registry.active_organisations().zip(&signed).filter(|(_, by)| by.is_empty());
+                let lacks = lacks.map(|(name, _)| (name.clone(), *majority)).collect();
+                Explanation { met: count > all / 2, rule, by: signed.concat(), parts, lacks }
             }
             Self::Named { organisation_in, role } => {
-                let parts = case.contents.iter().map(|content| case.explain_named(content, organisation_in, *role));
-                let parts: Vec<_> = parts.collect();
+                // Many records name few organisations; one that names none is as good as all that do not.
+                let named = case.contents.iter().map(|content| case.named_in(content, organisation_in));
+                let named: BTreeSet<Option<Name>> = named.collect();
+                let parts: Vec<_> =
+                    named.iter().map(|name| case.explain_named(name.as_ref(), organisation_in, *role)).collect();
                 let rule = format!("{role} of the organisation at {organisation_in} of each record");
-                Explanation { met: parts.iter().all(|part| part.met), rule, by: vec![], parts }
+                Explanation::of_parts(parts.iter().all(|part| part.met), rule, parts)
             }
             Self::Any { .. } | Self::All { .. } | Self::AtLeast { .. } => {
                 let (least, count) = (self.least(), parts.len());
                 let met = parts.iter().filter(|part| part.met).count() >= least;
-                Explanation { met, rule: format!("{least} of these {count}"), by: vec![], parts }
+                Explanation::of_parts(met, format!("{least} of these {count}"), parts)
             }
         }
     }
@@ -243,14 +265,18 @@ impl Case<'_> {
         self.signers.iter().filter(of_it).cloned().collect()
     }
 
-    fn explain_named(&self, content: &serde_json::Value, pointer: &str, role: SignerRole) -> Explanation {
+    /// The organisation of this network that a record names at this place.
+    fn named_in(&self, content: &serde_json::Value, pointer: &str) -> Option<Name> {
         let named = content.pointer(pointer).and_then(|value| value.as_str()?.parse::<Name>().ok());
-        let organisation = named.filter(|name| self.registry.is_active(name));
-        let (by, rule) = match &organisation {
+        named.filter(|name| self.registry.is_active(name))
+    }
+
+    fn explain_named(&self, organisation: Option<&Name>, pointer: &str, role: SignerRole) -> Explanation {
+        let (by, rule) = match organisation {
             Some(organisation) => (self.signers_in(organisation, role), format!("{role} of {organisation}")),
             None => (vec![], format!("{role} of an organisation, which {pointer} of a record does not name")),
         };
-        Explanation { met: !by.is_empty(), rule, by, parts: vec![] }
+        Explanation::leaf(rule, by, organisation.map(|organisation| (organisation.clone(), role)))
     }
 }
 
@@ -265,12 +291,36 @@ pub struct Explanation {
     pub by: Vec<Identity>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<Explanation>,
+    /// Whose signature would count for it and is not there, where it is a leaf: of which organisation, in
+    /// which role.
+    #[serde(skip)]
+    lacks: Vec<(Name, SignerRole)>,
 }
 
 /// Most leaves that are named as missing in an error.
 const MISSING_NAMED: usize = 8;
 
 impl Explanation {
+    /// Of one that somebody of this organisation meets by signing in this role, if anybody can.
+    fn leaf(rule: String, by: Vec<Identity>, wanted: Option<(Name, SignerRole)>) -> Self {
+        let met = !by.is_empty();
+        let lacks = wanted.into_iter().filter(|_| !met).collect();
+        Self { met, rule, by, parts: vec![], lacks }
+    }
+
+    fn of_parts(met: bool, rule: String, parts: Vec<Self>) -> Self {
+        Self { met, rule, by: vec![], parts, lacks: vec![] }
+    }
+
+    /// Whose signatures would bring it nearer to being met where it is not; more of them may be named than are
+    /// needed.
+    pub fn missing_signers(&self) -> BTreeSet<(Name, SignerRole)> {
+        if self.met {
+            return BTreeSet::new();
+        }
+        self.lacks.iter().cloned().chain(self.parts.iter().flat_map(Self::missing_signers)).collect()
+    }
+
     /// The leaves that are missing where it is not met, in the order they stand in; more of them may be
     /// named than are needed.
     pub fn missing(&self) -> String {

@@ -129,7 +129,7 @@ impl Network {
             created: NOW,
             expires: NOW.plus_millis(60_000),
             nonce,
-            operation: Operation::Record { contents: records.iter().map(Content::from_json).collect() },
+            operation: Operation::records(records.iter().map(Content::from_json).collect()),
         }
     }
 

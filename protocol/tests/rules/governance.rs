@@ -12,13 +12,13 @@ use minidlt_protocol::{
     crypto::{PublicKey, SecretKey},
     governance::{
         AddOrganisation, Change, ChangeNode, ChangeOrganisation, ChangeRefused, ChangeUser, EnrolNode, EnrolUser,
-        FirstAdmin, FormerKeyFor, RemoveOrganisation, SetPolicy, apply, permit,
+        FirstAdmin, FormerKeyFor, RemoveOrganisation, SetPolicy, SetRecordType, apply, permit,
     },
     lineage::{self, VoterChange},
     receipt::{CertifiedHeader, RECEIPT_VERSION, Receipt},
     registry::{EntryKey, IN_FORCE_AFTER, NodeRole, Policy, Registry, Role, SignerRole, Standing},
     state::{self, Outcome},
-    transaction::{Body, Operation, Refusal, SignedTransaction, Transaction, TransactionBytes},
+    transaction::{Body, Content, Operation, Refusal, SignedTransaction, Transaction, TransactionBytes},
     types::{Height, Identity, Name, Round, Timestamp},
     vote::{Certificate, CommitSignature, ConsensusMode, Phase, Vote},
 };
@@ -43,7 +43,7 @@ fn enrol(who: &str, seed: u8, roles: &[Role]) -> Change {
     Change::EnrolUser(EnrolUser { user, public_key: public(seed), roles: roles.iter().copied().collect(), gateways })
 }
 
-fn change_user(who: &str, revision: u64) -> ChangeUser {
+pub fn change_user(who: &str, revision: u64) -> ChangeUser {
     let user = identity(who);
     ChangeUser { user, revision, public_key: None, roles: None, gateways: None, standing: None }
 }
@@ -69,7 +69,7 @@ fn add_organisation(organisation: &str, seed: u8) -> Change {
 }
 
 /// A registry in which the admin of each organisation has every right.
-fn registry() -> Registry {
+pub fn registry() -> Registry {
     let mut genesis = NETWORK.genesis.clone();
     for user in &mut genesis.users {
         if user.roles.contains(&Role::Admin) {
@@ -86,7 +86,7 @@ fn attempt(registry: &mut Registry, change: &Change, signers: &[Identity]) -> Re
     apply(change, registry, NOW)
 }
 
-fn refused(change: &Change, signers: &[Identity]) -> ChangeRefused {
+pub fn refused(change: &Change, signers: &[Identity]) -> ChangeRefused {
     let (before, mut after) = (registry(), registry());
     let refused = attempt(&mut after, change, signers).expect_err("it is refused");
     assert_eq!(before, after, "what is refused changes nothing");
@@ -332,15 +332,15 @@ fn a_policy_that_could_never_be_met_is_refused_when_it_is_set_and_when_who_it_ne
 }
 
 /// A block of these changes, each by the admin of Org01 with so many more admins' endorsements.
-struct Run {
-    network: Network,
-    ledger: Ledger,
+pub struct Run {
+    pub network: Network,
+    pub ledger: Ledger,
     chain: Vec<CertifiedBlock>,
     nonce: u64,
 }
 
 impl Run {
-    fn new(mode: ConsensusMode) -> Self {
+    pub fn new(mode: ConsensusMode) -> Self {
         let mut network = network(mode);
         for user in &mut network.genesis.users {
             if user.roles.contains(&Role::Admin) {
@@ -355,7 +355,7 @@ impl Run {
         Self { network, ledger, chain: Vec::new(), nonce: 0 }
     }
 
-    fn sign(&mut self, change: Change, signers: &[(&str, u8)]) -> SignedTransaction {
+    pub fn sign(&mut self, change: Change, signers: &[(&str, u8)]) -> SignedTransaction {
         self.nonce += 1;
         let (author, endorsers) = signers.split_first().unwrap();
         let operation = Operation::Change(change.into());
@@ -368,7 +368,7 @@ impl Run {
     }
 
     /// Commits these, whatever comes of them, certified by the voters of the height, whose keys are `keys`.
-    fn commit(&mut self, signed: &[SignedTransaction], keys: &BTreeMap<Identity, SecretKey>) -> Vec<Outcome> {
+    pub fn commit(&mut self, signed: &[SignedTransaction], keys: &BTreeMap<Identity, SecretKey>) -> Vec<Outcome> {
         let height = self.ledger.head.height.next();
         let voters = self.ledger.registry.voters_at(height).clone();
         let proposer = voters.proposer(height, Round::ZERO).unwrap().identity.clone();
@@ -395,11 +395,11 @@ impl Run {
     }
 }
 
-fn voters_keys() -> BTreeMap<Identity, SecretKey> {
+pub fn voters_keys() -> BTreeMap<Identity, SecretKey> {
     (0..4).map(|at| (node(at), node_key(at))).chain([(identity("node4@Org05"), key(90))]).collect()
 }
 
-fn failed(outcome: &Outcome) -> &str {
+pub fn failed(outcome: &Outcome) -> &str {
     match outcome {
         Outcome::Failed { reason } => reason,
         Outcome::Ok => panic!("it took effect"),
@@ -582,7 +582,7 @@ struct Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Vec<Step>>> {
-    let step = (0u8..9, 0u8..6, 0u8..5, 40u8..70, 0u8..8, 0u8..16, prop::bool::weighted(0.1));
+    let step = (0u8..10, 0u8..6, 0u8..5, 40u8..70, 0u8..8, 0u8..16, prop::bool::weighted(0.1));
     let step = step.prop_map(|(kind, organisation, member, seed, choice, endorsers, stale)| Step {
         kind,
         organisation,
@@ -642,6 +642,14 @@ impl Step {
                 organisation: self.organisation(),
                 revision: of_organisation,
             }),
+            9 => Change::SetRecordType(SetRecordType {
+                name: name("t"),
+                revision: registry.record_types.get(&name("t")).map(|entry| entry.revision + stale),
+                schema: Content::from_json(&serde_json::json!({"maxLength": self.seed})),
+                policy: (self.choice > 3)
+                    .then(|| Policy::Leaf { organisation: self.organisation(), role: Role::Admin.into() }),
+                standing: Some(self.standing()),
+            }),
             _ => Change::SetPolicy(SetPolicy {
                 name: name("p"),
                 revision: registry.policies.get(&name("p")).map(|entry| entry.revision),
@@ -672,7 +680,9 @@ fn check_invariants(registry: &Registry) {
     let keys: Vec<_> = keys.chain(registry.nodes.values().map(|node| node.public_key)).collect();
     assert_eq!(keys.iter().collect::<BTreeSet<_>>().len(), keys.len(), "each member has a key of its own");
     let everybody: Vec<_> = registry.users.keys().chain(registry.nodes.keys()).cloned().collect();
-    for policy in ["orderers", "organisations", "policies", "p"].iter().filter_map(|name| registry.policy(name)) {
+    let named = ["orderers", "organisations", "policies", "p"].iter().filter_map(|name| registry.policy(name));
+    let types = registry.record_types.values().filter(|one| one.standing.is_active());
+    for policy in named.chain(types.filter_map(|one| one.policy.clone())) {
         let contents = [];
         let case = minidlt_protocol::registry::Case { registry, signers: &everybody, contents: &contents };
         assert!(policy.explain(&case).met, "if all sign, every policy is met");

@@ -4,6 +4,7 @@
 mod common;
 
 mod blocks;
+mod endorsement;
 mod evidence;
 mod genesis;
 mod governance;
@@ -11,6 +12,7 @@ mod governance_table;
 mod mempool;
 mod messages;
 mod receipts;
+mod record_types;
 mod state;
 mod state_proofs;
 mod successors;

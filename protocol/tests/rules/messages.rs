@@ -7,6 +7,7 @@ use minidlt_protocol::{
     codec::{self, CodecError, MAX_ITEMS},
     consensus::Wire,
     crypto::CryptoError,
+    endorsement::{Answer, EndorsementContent, Reason, Verdict},
     limits::{CLOCK_WINDOW_MILLIS, MAX_FRAME_BYTES},
     message::{
         Alive, CheckedConsensus, ConsensusContent, Content, Message, MessageError, PoolContent, Recipient, SyncContent,
@@ -56,6 +57,7 @@ fn every_content_arrives_as_it_was_sent() {
     });
     let chain = NETWORK.chain(&[vec![NETWORK.transaction(TRADER, 1)], vec![]]);
     let transactions = vec![TransactionBytes::from(&NETWORK.signed(TRADER, 2))];
+    let answer = Answer { id: Hash::ZERO, verdict: Verdict::Refused(Reason::new("busy", "later")) };
     let CompactBlock { header, leaves } =
         CompactBlock { header: chain[0].block.header.clone(), leaves: chain[0].block.leaves() };
     let contents = [
@@ -64,6 +66,8 @@ fn every_content_arrives_as_it_was_sent() {
         Content::Pool(PoolContent::Gossip(transactions.clone())),
         Content::Pool(PoolContent::Get { block: Hash::ZERO, leaves: leaves.clone() }),
         Content::Pool(PoolContent::Got { block: Hash::ZERO, transactions }),
+        Content::Endorsement(EndorsementContent::Propose(vec![TransactionBytes::from(&NETWORK.signed(TRADER, 3))])),
+        Content::Endorsement(EndorsementContent::Answers(vec![answer])),
         Content::Consensus(ConsensusContent::Wire(wire)),
         Content::Consensus(ConsensusContent::Body(CompactBlock { header, leaves })),
         Content::Sync(SyncContent::Synchronise { at: Some(Height::new(u64::MAX)) }),

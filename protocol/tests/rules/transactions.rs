@@ -73,7 +73,8 @@ fn an_honest_one_is_taken_and_says_what_it_is() {
     let taken = admit(&given, 1).expect("it is honest");
     assert_eq!(taken.id, digest(Domain::Transaction, &NETWORK.id, &[&given.body]));
     assert_eq!(taken.leaf, merkle::leaf_hash(bytes.as_slice()));
-    assert_eq!((&taken.effect, taken.records(), taken.size()), (&Effect::Records(1), 1, bytes.as_slice().len()));
+    let one = Effect::Records { record_type: None, count: 1 };
+    assert_eq!((&taken.effect, taken.records(), taken.size()), (&one, 1, bytes.as_slice().len()));
     assert_eq!(taken.body().expect("it was read before"), NETWORK.body(TRADER.0, 1));
 }
 

@@ -17,7 +17,7 @@ const BATCH_BYTES: usize = 8 << 20;
 
 enum Job {
     Certificate(Certificate),
-    Author { position: usize, transaction: Transaction },
+    Author { position: usize, transaction: Box<Transaction> },
 }
 
 /// What waits to be checked, in the order of the chain.
@@ -42,7 +42,7 @@ impl Signatures {
     ) -> Result<(), FirstBad> {
         self.bytes += transactions.iter().map(Transaction::size).sum::<usize>();
         self.jobs.push((height, registry.clone(), Job::Certificate(certificate)));
-        let authors = transactions.into_iter().enumerate();
+        let authors = transactions.into_iter().map(Box::new).enumerate();
         self.jobs.extend(
             authors.map(|(position, transaction)| (height, registry.clone(), Job::Author { position, transaction })),
         );

@@ -24,7 +24,7 @@ use crate::client::{
 
 /// Of the file's format.
 const VERSION: u32 = 1;
-/// The largest change, in both forms, with all signatures.
+/// The largest change, or a good many records, in both forms, with all signatures.
 const MAX_DRAFT_BYTES: usize = 512 << 10;
 
 /// A signed transaction with its endorsements, open.
@@ -95,8 +95,10 @@ impl Draft {
     }
 
     fn check_clear(&self, file: &File) -> Result<(), DraftError> {
+        // As it reads from text: a number of many digits may read as its neighbour.
+        let shown = serde_json::from_str::<Value>(&self.operation().to_string());
         let same = [
-            ("operation", self.operation() == file.operation),
+            ("operation", shown.is_ok_and(|shown| shown == file.operation)),
             ("author", self.body.author == file.author),
             ("expires", self.body.expires == file.expires),
             ("id", self.id == file.id),
@@ -114,6 +116,10 @@ impl Draft {
         // As JSON, with what it does on top.
         let text = serde_json::to_string_pretty(&self.to_file());
         let text = text.map_err(|error| ClientError::Content { path: path.into(), what: error.to_string() })?;
+        if text.len() >= MAX_DRAFT_BYTES {
+            let what = format!("{} bytes, and none larger than {MAX_DRAFT_BYTES} is read: fewer records", text.len());
+            return Err(ClientError::Content { path: path.into(), what });
+        }
         write_whole(path, &format!("{text}\n"))
     }
 

@@ -3,7 +3,9 @@
 use std::fmt;
 
 use minidlt_protocol::{
-    governance::{AddOrganisation, Change, ChangeNode, ChangeOrganisation, ChangeUser, RemoveOrganisation},
+    governance::{
+        AddOrganisation, Change, ChangeNode, ChangeOrganisation, ChangeUser, RemoveOrganisation, SetRecordType,
+    },
     registry::Standing,
     transaction::Operation,
 };
@@ -53,6 +55,15 @@ impl From<&Change> for Done {
                 (format!("organisation {organisation}"), "removed")
             }
             Change::SetPolicy(set) => (format!("policy {}", set.name), "set"),
+            Change::SetRecordType(SetRecordType { name, standing, .. }) => {
+                let what = match standing {
+                    Some(Standing::Suspended) => "suspended",
+                    Some(Standing::Revoked) => "revoked",
+                    Some(Standing::Active) => "resumed",
+                    None => "set",
+                };
+                (format!("record type {name}"), what)
+            }
         };
         Self { whom, what }
     }

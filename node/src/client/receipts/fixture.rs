@@ -100,7 +100,7 @@ pub fn receipt(genesis: &Genesis, at: usize) -> Receipt {
             created: Timestamp::from_millis(1000),
             expires: Timestamp::from_millis(9000),
             nonce,
-            operation: Operation::Record { contents: vec![Content::from_json(&json!({"price": 39.81}))] },
+            operation: Operation::records(vec![Content::from_json(&json!({"price": 39.81}))]),
         };
         let bytes = TransactionBytes::from(&SignedTransaction::sign(&body, &key(100)));
         Transaction::parse(bytes, &network).unwrap()

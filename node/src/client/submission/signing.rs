@@ -4,7 +4,7 @@ use minidlt_config::user::UserSettings;
 use minidlt_protocol::{
     crypto::SecretKey,
     transaction::{Body, Content, Operation, Refusal, SignedTransaction, Transaction, TransactionBytes},
-    types::{Hash, Identity, Timestamp},
+    types::{Hash, Identity, Name, Timestamp},
 };
 
 use crate::client::error::ClientError;
@@ -43,8 +43,13 @@ impl Signer {
 
     /// Signs, and checks what a node will check without its registry, so that a record too large
     /// or too deep is named before anything is sent.
-    pub fn sign(&mut self, contents: Vec<Content>, now: Timestamp) -> Result<Prepared, Refusal> {
-        self.sign_operation(Operation::Record { contents }, now)
+    pub fn sign(
+        &mut self,
+        record_type: Option<Name>,
+        contents: Vec<Content>,
+        now: Timestamp,
+    ) -> Result<Prepared, Refusal> {
+        self.sign_operation(Operation::Record { record_type, contents }, now)
     }
 
     /// The same of any operation.

@@ -3,7 +3,7 @@
 
 use std::thread;
 
-use minidlt_protocol::{limits::MAX_BULK_TRANSACTION_BYTES, transaction::Content};
+use minidlt_protocol::{limits::MAX_BULK_TRANSACTION_BYTES, transaction::Content, types::Name};
 use tokio::sync::mpsc;
 
 use super::signing::{Prepared, Signer};
@@ -27,6 +27,8 @@ pub struct Source {
     pub hider: Option<Hider>,
     pub signer: Signer,
     pub records_per_transaction: usize,
+    /// Of which all records are.
+    pub record_type: Option<Name>,
     /// What errors call the input.
     pub file: String,
 }
@@ -108,7 +110,8 @@ impl Run {
     fn sign_group(&mut self) -> Result<(), Stop> {
         let Some(place) = self.first.take() else { return Ok(()) };
         self.bytes = 0;
-        let signed = self.source.signer.sign(std::mem::take(&mut self.group), time::now());
+        let group = std::mem::take(&mut self.group);
+        let signed = self.source.signer.sign(self.source.record_type.clone(), group, time::now());
         self.unkept.push(signed.map_err(|refusal| RecordError::Invalid {
             file: self.source.file.clone(),
             place,

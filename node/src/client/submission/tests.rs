@@ -158,7 +158,7 @@ fn prepared(nonce: u64, expires: Timestamp) -> Prepared {
         created: time::now().minus_millis(60_000),
         expires,
         nonce,
-        operation: Operation::Record { contents: vec![Content::from_json(&Value::from(nonce))] },
+        operation: Operation::records(vec![Content::from_json(&Value::from(nonce))]),
     };
     let key = SecretKey::from_bytes(&[3; 32]).unwrap();
     let bytes = TransactionBytes::from(&SignedTransaction::sign(&body, &key));

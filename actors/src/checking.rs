@@ -12,7 +12,7 @@ use std::{
 };
 
 use actix::Recipient;
-use futures_util::future::join_all;
+use futures_util::{FutureExt, future::join_all};
 use minidlt_protocol::{
     block::SharedTransaction,
     transaction::{Refusal, TransactionBytes},
@@ -23,12 +23,16 @@ use tokio::sync::oneshot;
 use crate::{
     fair::Fair,
     fatal,
-    messages::verifier::VerifyTransactions,
+    messages::verifier::{Rules, VerifyTransactions},
     shares::{Bound, Full, Place},
 };
 
 /// Transactions checked in one job, so that nobody's job waits long behind one.
 pub const JOB_TRANSACTIONS: usize = 32;
+/// So few, and so many bytes of them, are checked on the thread of who asks where it has nothing else being
+/// checked.
+const NEAR_TRANSACTIONS: usize = 4;
+const NEAR_BYTES: usize = 8 << 10;
 /// Jobs at the Verifiers at a time, for each of their threads: none waits for this one to hand it more.
 const JOBS_A_THREAD: usize = 4;
 /// Checking a signature takes about as long as reading so many bytes.
@@ -63,10 +67,12 @@ struct Desk {
     under_way: usize,
     at_once: usize,
     verifiers: Recipient<VerifyTransactions>,
+    rules: Rules,
 }
 
 pub struct Checking {
     desk: Arc<Mutex<Desk>>,
+    near: Recipient<VerifyTransactions>,
     /// Being checked, lined up or under way.
     transactions: usize,
     users: Bound<Identity>,
@@ -74,20 +80,17 @@ pub struct Checking {
 }
 
 impl Checking {
-    pub fn new(verifiers: Recipient<VerifyTransactions>) -> Self {
+    /// `near` checks on this very thread, `verifiers` on a thread a core.
+    pub fn new(verifiers: Recipient<VerifyTransactions>, near: Recipient<VerifyTransactions>, rules: Rules) -> Self {
         let at_once = JOBS_A_THREAD * available_parallelism().map_or(1, usize::from);
-        let desk = Desk { waiting: Fair::default(), under_way: 0, at_once, verifiers };
+        let desk = Desk { waiting: Fair::default(), under_way: 0, at_once, verifiers, rules };
         Self {
             desk: Arc::new(Mutex::new(desk)),
+            near,
             transactions: 0,
             users: Bound::new(MAX_CHECKING),
             peers: BTreeMap::new(),
         }
-    }
-
-    /// Nothing is being checked.
-    pub fn is_idle(&self) -> bool {
-        self.transactions == 0
     }
 
     /// Room for so many transactions of a user, until it is dropped.
@@ -104,7 +107,7 @@ impl Checking {
         self.peers.get(peer).is_some_and(|transactions| *transactions > PEER_WAITS_ABOVE)
     }
 
-    pub fn begun(&mut self, whose: &Whose, transactions: usize) {
+    fn begun(&mut self, whose: &Whose, transactions: usize) {
         self.transactions += transactions;
         if let Whose::Peer(peer) = whose {
             *self.peers.entry(peer.clone()).or_default() += transactions;
@@ -123,9 +126,31 @@ impl Checking {
         }
     }
 
-    /// Has them checked in their turn, in jobs. The results are in the order given.
+    /// Has them checked, in turns with those of others; [`Self::ended`] must follow. The results are in the
+    /// order given. Under load they go to all cores; a lone one is done before another thread would be awake.
     pub fn check(
         &mut self,
+        whose: &Whose,
+        transactions: &[TransactionBytes],
+        gateway: Option<&Identity>,
+    ) -> impl Future<Output = Checked> + use<> {
+        let bytes = || transactions.iter().map(|transaction| transaction.as_slice().len()).sum::<usize>();
+        let lone = transactions.len() <= NEAR_TRANSACTIONS && self.transactions == 0 && bytes() <= NEAR_BYTES;
+        self.begun(whose, transactions.len());
+        match lone {
+            true => {
+                let rules = lock(&self.desk).rules;
+                let (transactions, gateway) = (transactions.to_vec(), gateway.cloned());
+                let request = VerifyTransactions { transactions, gateway, rules };
+                verified(vec![self.near.send(request)]).left_future()
+            }
+            false => self.line_up(whose, transactions, gateway).right_future(),
+        }
+    }
+
+    /// In jobs, to the Verifiers.
+    fn line_up(
+        &self,
         whose: &Whose,
         transactions: &[TransactionBytes],
         gateway: Option<&Identity>,
@@ -146,7 +171,8 @@ impl Desk {
     ) -> Vec<oneshot::Receiver<Checked>> {
         let jobs = transactions.chunks(JOB_TRANSACTIONS).map(|job| {
             let bytes: usize = job.iter().map(|transaction| transaction.as_slice().len()).sum();
-            let request = VerifyTransactions { transactions: job.to_vec(), gateway: gateway.cloned(), at: None };
+            let request =
+                VerifyTransactions { transactions: job.to_vec(), gateway: gateway.cloned(), rules: self.rules };
             let (answer, answered) = oneshot::channel();
             self.waiting.push(whose, bytes + job.len() * SIGNATURE_BYTES, Job { request, answer });
             answered
@@ -226,7 +252,8 @@ mod tests {
 
     fn checking() -> (Checking, mpsc::UnboundedReceiver<(usize, oneshot::Sender<()>)>) {
         let (sender, asked) = mpsc::unbounded_channel();
-        (Checking::new(Verifiers(sender).start().recipient()), asked)
+        let verifiers = Verifiers(sender).start();
+        (Checking::new(verifiers.clone().recipient(), verifiers.recipient(), Rules::Submitted), asked)
     }
 
     #[actix_rt::test]
@@ -270,6 +297,6 @@ mod tests {
         checking.begun(&peers[1], 1);
         assert!(checking.must_wait(&identity(5)) && !checking.must_wait(&identity(6)));
         checking.ended(&peers[0], PEER_WAITS_ABOVE + 1);
-        assert!(!checking.must_wait(&identity(5)) && !checking.is_idle() && checking.peers.len() == 1);
+        assert!(!checking.must_wait(&identity(5)) && checking.peers.len() == 1);
     }
 }

@@ -468,7 +468,7 @@ fn a_wrong_genesis_is_named_by_its_path() {
         (
             "x: 1".to_owned(),
             "D/genesis.yaml: unknown field `x`, expected one of `network`, `created`, `consensus`, \
-             `timeouts`, `synchronise`, `organisations`, `nodes`, `users`, `policies`; correct the YAML",
+             `timeouts`, `synchronise`, `organisations`, `nodes`, `users`, `policies`, `predecessor`; correct the YAML",
         ),
     ];
     for (text, expected) in table {

@@ -11,8 +11,14 @@
 //! | `uniqueItems` | the library compares by hashes that 0.0 and -0.0 do not share, with keys of each process |
 //!
 //! Patterns are those of crate `regex`, which never backtracks, less all that depends on a version of
-//! Unicode: no `\p{…}`, `\b`, `\<`, `\>`, no flags. `\d`, `\w` are ASCII, as in ECMA-262.
+//! Unicode: no `\p{…}`, `\b`, `\<`, `\>`, no flags. `\d`, `\w` are ASCII, as in ECMA-262. The engine makes a
+//! pattern's deterministic automaton as it reads; where that is too large to be kept it reads a hundred times
+//! more slowly. So only a pattern is taken whose automaton, made whole, is small.
 
+use regex_automata::{
+    dfa::{dense, regex},
+    nfa::thompson,
+};
 use serde_json::{Map, Value};
 
 use super::SchemaError;
@@ -22,8 +28,10 @@ use crate::codec::clip;
 pub const MAX_SUBSCHEMAS: usize = 500;
 /// Longest pattern, in bytes.
 pub const MAX_PATTERN_BYTES: usize = 256;
-/// What a pattern may be compiled to, in bytes as crate `regex` counts them.
-pub const MAX_COMPILED_PATTERN_BYTES: usize = 16 << 10;
+/// How large a pattern's automaton may be, in bytes, in each direction.
+pub const MAX_AUTOMATON_BYTES: usize = 256 << 10;
+/// Most patterns of a schema.
+pub const MAX_PATTERNS: usize = 64;
 /// The only version of JSON Schema.
 pub const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
 
@@ -86,11 +94,12 @@ impl Load {
 /// Walks a schema: refuses what is not on the list, and answers what it can cost. Whether a keyword's value
 /// has the right shape is the library's to say.
 pub fn walk(schema: &Value) -> Result<Load, SchemaError> {
-    Walk { subschemas: 0 }.schema(schema, "")
+    Walk { subschemas: 0, patterns: 0 }.schema(schema, "")
 }
 
 struct Walk {
     subschemas: usize,
+    patterns: u64,
 }
 
 impl Walk {
@@ -105,7 +114,12 @@ impl Walk {
         for (keyword, value) in members {
             check_keyword(keyword, value, at)?;
             let at = format!("{at}/{keyword}");
-            load = load.and(own(keyword, value, &at)?);
+            let own = own(keyword, value, &at)?;
+            self.patterns += own.patterns;
+            if self.patterns > MAX_PATTERNS as u64 {
+                return Err(SchemaError::TooManyPatterns);
+            }
+            load = load.and(own);
             match keyword.as_str() {
                 "properties" | "prefixItems" => {
                     for (name, part) in parts(value) {
@@ -183,12 +197,22 @@ fn check_pattern(pattern: &str, at: &str) -> Result<(), SchemaError> {
         return Err(refused("it is longer than 256 bytes"));
     }
     let ascii = in_ascii(pattern).map_err(refused)?;
-    let built = regex::RegexBuilder::new(&ascii).size_limit(MAX_COMPILED_PATTERN_BYTES).build();
-    match built {
+    let (limit, steps) = (Some(MAX_AUTOMATON_BYTES), Some(2 * MAX_AUTOMATON_BYTES));
+    let bounded = dense::Config::new().dfa_size_limit(limit).determinize_size_limit(steps);
+    // Before that: what is repeated a million times is not even written out.
+    let written_out = thompson::Config::new().nfa_size_limit(limit);
+    match regex::Builder::new().dense(bounded).thompson(written_out).build(&ascii) {
         Ok(_) => Ok(()),
-        Err(regex::Error::CompiledTooBig(_)) => Err(refused("it is too large once its repetitions are written out")),
-        Err(error) => Err(refused(&error.to_string())),
+        Err(error) if error.is_size_limit_exceeded() => {
+            Err(refused("its automaton is too large: repeat less, begin it with ^, or use maxLength"))
+        }
+        Err(error) => Err(refused(&whole(&error))),
     }
+}
+
+/// What is behind an error as well: the outermost says the least.
+fn whole(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), whole)
 }
 
 /// The pattern with the classes of ECMA-262, or what in it depends on a version of Unicode.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use self::{
-    keywords::{DRAFT, MAX_COMPILED_PATTERN_BYTES, MAX_PATTERN_BYTES, MAX_SUBSCHEMAS},
+    keywords::{DRAFT, MAX_AUTOMATON_BYTES, MAX_PATTERN_BYTES, MAX_PATTERNS, MAX_SUBSCHEMAS},
     schema::{
         MAX_CHECKS, MAX_CHECKS_A_RECORD, MAX_PATTERN_READS, MAX_SCHEMA_BYTES, Misfit, Schema, SchemaError, check_form,
     },

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::Value;
 use thiserror::Error;
 
-use super::keywords::{self, DRAFT, Load, MAX_SUBSCHEMAS};
+use super::keywords::{self, DRAFT, Load, MAX_PATTERNS, MAX_SUBSCHEMAS};
 use crate::{
     codec::{self, Profile, clip},
     transaction::Content,
@@ -24,7 +24,7 @@ pub const MAX_CHECKS_A_RECORD: u64 = 1 << 18;
 /// The same for all records of a transaction together.
 pub const MAX_CHECKS: u64 = 1 << 20;
 /// Most bytes read by patterns: [`Load::patterns`] times the bytes of all records of a transaction.
-pub const MAX_PATTERN_READS: u64 = 1 << 20;
+pub const MAX_PATTERN_READS: u64 = 4 << 20;
 
 /// Where the engine thinks the schema is from. Nothing is there.
 const LOCATION: &str = "urn:minidlt:schema";
@@ -44,6 +44,8 @@ pub enum SchemaError {
     Pattern { pattern: String, at: String, reason: String },
     #[error("more than {MAX_SUBSCHEMAS} schemas within it")]
     TooMany,
+    #[error("more than {MAX_PATTERNS} patterns within it")]
+    TooManyPatterns,
     #[error("{0}")]
     Invalid(String),
 }

@@ -9,8 +9,8 @@ use minidlt_protocol::{
     limits::{MAX_NAMED_PARTS, MAX_RECORD_TYPES},
     merkle,
     record_type::{
-        DRAFT, MAX_CHECKS, MAX_CHECKS_A_RECORD, MAX_PATTERN_BYTES, MAX_SCHEMA_BYTES, MAX_SUBSCHEMAS, Misfit,
-        RecordType, Schema, TypeRefused,
+        DRAFT, MAX_CHECKS, MAX_CHECKS_A_RECORD, MAX_PATTERN_BYTES, MAX_PATTERNS, MAX_SCHEMA_BYTES, MAX_SUBSCHEMAS,
+        Misfit, RecordType, Schema, TypeRefused,
     },
     registry::{Entry, EntryKey, Policy, Registry, Role, Standing},
     state::{self, Outcome},
@@ -259,7 +259,14 @@ fn what_is_not_taken_as_a_schema() {
     }
     assert!(pattern("(a").contains("unclosed group"), "{}", pattern("(a"));
     assert!(pattern(r"(a)\1").contains("backreferences are not supported"), "{}", pattern(r"(a)\1"));
-    assert!(pattern("(a{50}){50}").contains("too large once its repetitions"), "{}", pattern("(a{50}){50}"));
+    for slow in ["(a{50}){99}", "a{9}{999999999}", "a[ab]{100}[cd]", "(?:[ab]{0,9}a){5}[c-e]", "[ab]*a[ab]{50}x[ab]*"] {
+        assert!(pattern(slow).contains("its automaton is too large"), "{slow}: {}", pattern(slow));
+    }
+    for usual in
+        ["^[A-Z]{2}[A-Z0-9]{9}\\d$", "^\\d{4}-\\d\\d-\\d\\d$", "^.{1,64}$", "^[^@\\s]+@[^@\\s]+$", "^https://", "é+"]
+    {
+        assert!(schema(&json!({ "pattern": usual })).is_ok(), "{usual}: {}", pattern(usual));
+    }
     assert!(pattern(&"a".repeat(MAX_PATTERN_BYTES + 1)).contains("longer than"));
     let name = schema(&json!({"patternProperties": {"(": true}})).unwrap_err();
     assert!(name.contains("at /patternProperties"), "{name}");
@@ -283,6 +290,9 @@ fn what_is_not_taken_as_a_schema() {
     let many = |count: usize| schema(&json!({"allOf": vec![json!({}); count]}));
     assert!(many(MAX_SUBSCHEMAS - 1).is_ok());
     assert_eq!(many(MAX_SUBSCHEMAS).unwrap_err(), "more than 500 schemas within it");
+    let patterns = |count: usize| schema(&json!({"allOf": vec![json!({"pattern": "a"}); count]}));
+    assert!(patterns(MAX_PATTERNS).is_ok());
+    assert_eq!(patterns(MAX_PATTERNS + 1).unwrap_err(), "more than 64 patterns within it");
     let large = schema(&json!({"description": "x".repeat(MAX_SCHEMA_BYTES)})).unwrap_err();
     assert!(large.contains("at most 16384 are possible"), "{large}");
 }
@@ -295,8 +305,8 @@ fn what_checking_costs_is_bounded() {
     assert!(matches!(reason(json!([-1])), Misfit::Value { .. }));
     let records = vec![Content::from_json(&json!(vec![1; 100])); 10];
     assert_eq!(schema(&heavy).unwrap().check(&records), Err((5, Misfit::Checks { limit: MAX_CHECKS })));
-    let patterns: serde_json::Map<_, _> = (0..100).map(|n| (format!("^{n}"), json!(true))).collect();
-    let text = Content::from_json(&json!("x".repeat(50_000)));
+    let patterns: serde_json::Map<_, _> = (0..MAX_PATTERNS).map(|n| (format!("^{n}"), json!(true))).collect();
+    let text = Content::from_json(&json!("x".repeat(70_000)));
     let read = schema(&json!({"patternProperties": patterns})).unwrap().check(&[text]);
     assert_eq!(read, Err((0, Misfit::PatternReads)));
 }

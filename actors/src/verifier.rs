@@ -76,7 +76,7 @@ impl Verifier {
             Rules::Submitted | Rules::Endorsing => clock::now(),
         };
         let verified = transactions.into_iter().map(|bytes| {
-            let transaction = self.verify(bytes, gateway.as_ref(), now)?;
+            let transaction = self.verify(bytes, gateway.as_ref(), rules, now)?;
             match rules {
                 Rules::Submitted => transaction.rehearse(&self.members.registry(), now)?,
                 Rules::Endorsing => transaction.check_change(&self.members.registry(), now)?,
@@ -92,11 +92,17 @@ impl Verifier {
         &self,
         bytes: TransactionBytes,
         gateway: Option<&Identity>,
+        rules: Rules,
         now: Timestamp,
     ) -> Result<SharedTransaction, Refusal> {
         let (transaction, registry) = (Transaction::parse(bytes, &self.network)?, self.members.registry());
         transaction.check_time(now)?;
         transaction.authorise(&registry, gateway)?;
+        // Another gateway asks this node to sign what needs no signature of it: no work is done for that.
+        let asked = matches!(rules, Rules::Endorsing) && gateway.is_some_and(|gateway| *gateway != self.me);
+        if asked && !transaction.lacks_a_peer_of(&self.me.organisation, &registry) {
+            return Err(Refusal::NotNeeded(self.me.organisation.clone()));
+        }
         // Unreadable, the store cannot tell a repeat from a new one, and no answer would be true.
         if (self.is_committed)(&transaction.id).unwrap_or_else(|error| fatal::stop(error)) {
             return Err(Refusal::AlreadyCommitted);

@@ -71,7 +71,8 @@ impl KeyFiles {
     /// moment, the key in use is one of the two.
     pub fn take_up_next(&self) -> io::Result<()> {
         let former = self.former();
-        self.next().metadata()?;
+        // Whoever put it there may not have had it written to the disk.
+        File::open(self.next())?.sync_all()?;
         match fs::remove_file(&former) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

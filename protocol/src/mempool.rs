@@ -141,10 +141,11 @@ impl Mempool {
         expired.iter().filter_map(|id| self.remove(id)).collect()
     }
 
-    /// Those that no block may hold any more where this is the registry, and why.
-    pub fn refused_by(&self, registry: &Registry) -> Vec<(Hash, Refusal)> {
-        let waiting = self.entries.iter();
-        waiting.filter_map(|(id, entry)| Some((*id, entry.transaction.check_standing(registry).err()?))).collect()
+    /// Those that no block may hold any more where the registry is `now` what was `before`, and why.
+    pub fn refused_by(&self, before: &Registry, now: &Registry) -> Vec<(Hash, Refusal)> {
+        let all = before.organisations != now.organisations;
+        let waiting = self.entries.iter().filter(|(_, entry)| all || entry.transaction.is_affected(before, now));
+        waiting.filter_map(|(id, entry)| Some((*id, entry.transaction.check_standing(now).err()?))).collect()
     }
 
     /// Those for a block created at `created`. In turn comes whoever has the fewest bytes in it so far,

@@ -31,7 +31,7 @@ use crate::{
     },
     merkle,
     record_type::{self, Schema, TypeRefused},
-    registry::{Case, EntryKey, Explanation, Policy, Registry, Role, User},
+    registry::{Case, EntryKey, Explanation, NodeRole, Policy, Registry, Role, SignerRole, User},
     types::{Hash, Identity, Name, Timestamp},
     verified::Verified,
 };
@@ -213,6 +213,8 @@ pub enum Refusal {
     NodeAuthor(Identity),
     #[error("the author's signature does not hold: {0}")]
     BadSignature(CryptoError),
+    #[error("no policy that it needs lacks the endorsement of a peer of {0}")]
+    NotNeeded(Name),
     #[error("the endorsement of {endorser} does not hold: {reason}")]
     BadEndorsement { endorser: Identity, reason: String },
     #[error("the evidence proves nothing: {0}")]
@@ -249,6 +251,7 @@ impl Refusal {
             Self::NodeAuthor(_) => "node-author",
             Self::BadSignature(CryptoError::HighS) => "high-s-signature",
             Self::BadSignature(_) => "bad-signature",
+            Self::NotNeeded(_) => "endorsement-not-needed",
             Self::BadEndorsement { .. } => "bad-endorsement",
             Self::BadEvidence(_) => "bad-evidence",
             Self::AlreadyCommitted => "already-committed",
@@ -337,8 +340,9 @@ pub struct Transaction {
     pub bytes: TransactionBytes,
     /// With which keys its signatures were checked, the author's first; none before.
     keys: Vec<PublicKey>,
-    /// Which revision of its type its records were found to fit; none before, or where they have no type.
-    fits: Option<u64>,
+    /// Which schema its records were found to fit, or that the schema it sets is one; none before, and where
+    /// there is none to ask.
+    fits: Option<Schema>,
 }
 
 impl Transaction {
@@ -405,11 +409,16 @@ impl Transaction {
     /// else its own organisation could not even enrol another node for it, or resume the one that it suspended.
     fn check_gateway(&self, user: &User, gateway: &Identity, registry: &Registry) -> Result<(), Refusal> {
         let usable: Vec<_> = user.gateways.iter().filter(|one| registry.active_node(one).is_some()).collect();
-        if registry.active_node(gateway).is_some() && (usable.is_empty() || usable.contains(&gateway)) {
+        let has_none_left = usable.is_empty() && !user.gateways.is_empty();
+        if registry.active_node(gateway).is_some() && (has_none_left || usable.contains(&gateway)) {
             return Ok(());
         }
         let allowed = usable.into_iter().map(Identity::to_string).collect::<Vec<_>>().join(", ");
-        let allowed = if allowed.is_empty() { "any node in good standing".to_owned() } else { allowed };
+        let allowed = match (has_none_left, allowed.is_empty()) {
+            (true, _) => "any node in good standing".to_owned(),
+            (false, true) => "none is named; have it given one".to_owned(),
+            (false, false) => allowed,
+        };
         Err(Refusal::GatewayNotPermitted { author: self.author.clone(), gateway: gateway.clone(), allowed })
     }
 
@@ -438,7 +447,7 @@ impl Transaction {
         self.keys = self.signers_keys(registry)?;
         self.verify_signatures(&self.keys)?;
         self.verify_effect(registry)?;
-        self.fits = self.check_records(registry)?;
+        self.fits = self.check_records(registry)?.or(self.check_schema()?);
         Ok(Verified::vouch(self))
     }
 
@@ -481,32 +490,31 @@ impl Transaction {
         self.check_keys(registry)?;
         self.check_consent(registry)?;
         self.check_records(registry)?;
-        self.check_schema()
+        self.check_schema().map(|_| ())
     }
 
-    /// That its records fit their type as it is in this registry, of which it answers the revision. That they
-    /// fit a revision is told once.
-    fn check_records(&self, registry: &Registry) -> Result<Option<u64>, Refusal> {
+    /// That its records fit their type as it is in this registry, whose schema it answers. That they fit one is
+    /// told once.
+    fn check_records(&self, registry: &Registry) -> Result<Option<Schema>, Refusal> {
         let Effect::Records { record_type: Some(name), .. } = &self.effect else { return Ok(None) };
-        let found = record_type::active(name, registry)?;
-        if self.fits != Some(found.revision) {
+        let schema = &record_type::active(name, registry)?.schema;
+        if self.fits.as_ref() != Some(schema) {
             let misfit = |(record, reason)| TypeRefused::Misfit { name: name.clone(), record, reason };
-            found.schema.check(&self.contents()?).map_err(misfit)?;
+            schema.check(&self.contents()?).map_err(misfit)?;
         }
-        Ok(Some(found.revision))
+        Ok(Some(schema.clone()))
     }
 
-    /// That the schema it sets is one. A rule of blocks, and not told by a result: what the engine says of a
-    /// bad one need not be the same everywhere.
-    fn check_schema(&self) -> Result<(), Refusal> {
+    /// That the schema it sets is one, which it answers. A rule of blocks, and not told by a result: what the
+    /// engine says of a bad one need not be the same everywhere.
+    fn check_schema(&self) -> Result<Option<Schema>, Refusal> {
         match &self.effect {
             Effect::Change(change) => match &**change {
-                Change::SetRecordType(set) => {
-                    Ok(Schema::compile(&set.schema).map(|_| ()).map_err(ChangeRefused::from)?)
-                }
-                _ => Ok(()),
+                Change::SetRecordType(_) if self.fits.is_some() => Ok(self.fits.clone()),
+                Change::SetRecordType(set) => Ok(Some(Schema::compile(&set.schema).map_err(ChangeRefused::from)?)),
+                _ => Ok(None),
             },
-            Effect::Records { .. } | Effect::Evidence(_) => Ok(()),
+            Effect::Records { .. } | Effect::Evidence(_) => Ok(None),
         }
     }
 
@@ -561,6 +569,22 @@ impl Transaction {
                 explained.into_iter().map(|(name, explanation)| (name.to_owned(), explanation)).collect()
             }
         }
+    }
+
+    /// Whether a policy that it needs lacks the endorsement of a peer of this organisation.
+    pub fn lacks_a_peer_of(&self, organisation: &Name, registry: &Registry) -> bool {
+        let peer = (organisation.clone(), SignerRole::from(NodeRole::Peer));
+        self.explain(registry).iter().any(|(_, explanation)| explanation.missing_signers().contains(&peer))
+    }
+
+    /// Whether a block may ask otherwise of it by the registry `now` than by the one `before`. For records that
+    /// hangs on who signed, on their type, and, for its policy, on which organisations there are: so that the many
+    /// that wait need not be taken apart again whenever some member is changed.
+    pub fn is_affected(&self, before: &Registry, now: &Registry) -> bool {
+        let Effect::Records { record_type, .. } = &self.effect else { return true };
+        let signer = |who| before.users.get(who) != now.users.get(who) || before.nodes.get(who) != now.nodes.get(who);
+        let of_type = |name| before.record_types.get(name) != now.record_types.get(name);
+        self.signed_by().any(signer) || record_type.as_ref().is_some_and(of_type)
     }
 
     /// What of the policy of its records' type is met by its signers.

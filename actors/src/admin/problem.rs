@@ -212,6 +212,7 @@ impl Problem {
             Refusal::UnknownAuthor(_)
             | Refusal::GatewayNotPermitted { .. }
             | Refusal::NotPermitted { .. }
+            | Refusal::NotNeeded(_)
             | Refusal::NodeAuthor(_) => StatusCode::FORBIDDEN,
             Refusal::Change(reason) => of_change(reason),
             Refusal::Record(reason) => of_record(reason),

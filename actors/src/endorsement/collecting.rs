@@ -272,6 +272,10 @@ impl Endorsement {
         let registry = self.links.members.registry();
         for Answer { id, verdict } in answers {
             if !self.collecting.expects(&id, peer) {
+                // What this node was signing when another's answer ended it.
+                if *peer == self.me {
+                    continue;
+                }
                 let asked = self.taken_back.take(peer, &id) || self.is_handed_on(&id, peer);
                 if !asked {
                     self.pass_over(peer, "unasked-endorsement", "answers about what it was not asked to endorse");

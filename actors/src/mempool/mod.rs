@@ -473,8 +473,8 @@ impl Mempool {
         if Arc::ptr_eq(&self.registry, &registry) {
             return;
         }
-        self.registry = registry;
-        for (id, reason) in self.pool.refused_by(&self.registry) {
+        let before = std::mem::replace(&mut self.registry, registry);
+        for (id, reason) in self.pool.refused_by(&before, &self.registry) {
             count(&self.metrics.submissions_refused, &format!("waiting-{}", reason.kind()));
             self.pool.remove(&id);
             self.rejected.add(id, reason);

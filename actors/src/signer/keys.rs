@@ -12,7 +12,8 @@ use log::{error, info, warn};
 use minidlt_config::{ConfigError, KeyFiles};
 use minidlt_protocol::{
     crypto::{PublicKey, SecretKey},
-    registry::{IN_FORCE_AFTER, Node, Registry},
+    limits::CLOCK_WINDOW_MILLIS,
+    registry::{FormerKey, IN_FORCE_AFTER, Node, Registry},
     types::{Height, Identity, Timestamp},
 };
 use tokio::sync::watch;
@@ -30,6 +31,10 @@ pub struct Keys {
     me: Identity,
     /// Never none.
     held: Vec<SecretKey>,
+    /// What the file of the key in use holds. It was the ledger's when it came there.
+    current: PublicKey,
+    /// What was found in the file of the key before.
+    replaced: Option<PublicKey>,
     files: KeyFiles,
     members: Members,
     shown: watch::Sender<BTreeSet<PublicKey>>,
@@ -41,7 +46,8 @@ impl Keys {
     /// `first` is what was in the file of the key on starting.
     pub fn new(me: Identity, first: SecretKey, files: KeyFiles, members: Members) -> Self {
         let shown = watch::Sender::new([first.public_key()].into());
-        let mut keys = Self { me, held: vec![first], files, members, shown, said: None };
+        let current = first.public_key();
+        let mut keys = Self { me, held: vec![first], current, replaced: None, files, members, shown, said: None };
         keys.look();
         keys
     }
@@ -60,11 +66,12 @@ impl Keys {
         self.find(&registry.voters_at(height).get(&self.me)?.key)
     }
 
-    /// The key for messages to peers.
+    /// The key for messages to peers. The one before is left in time: another's clock may be ahead.
     pub fn of_messages(&self, now: Timestamp) -> &SecretKey {
         let registry = self.members.registry();
         let node = registry.nodes.get(&self.me);
-        let former = node.and_then(|node| node.former_key).filter(|former| now <= former.until);
+        let good = |former: &FormerKey| now.plus_millis(CLOCK_WINDOW_MILLIS) <= former.until;
+        let former = node.and_then(|node| node.former_key).filter(good);
         let former = former.and_then(|former| self.find(&former.public_key));
         former.unwrap_or_else(|| self.of_entry(node))
     }
@@ -74,9 +81,16 @@ impl Keys {
         self.of_entry(self.members.registry().nodes.get(&self.me))
     }
 
-    /// Where the ledger has none of them, what is signed is refused, whichever signs.
+    /// The one that the ledger has, unless that is one that was replaced before, by the one in use: then this
+    /// node's ledger is behind, and the others know only the newer. Where it has none of them, what is signed is
+    /// refused, whichever signs.
     fn of_entry(&self, node: Option<&Node>) -> &SecretKey {
-        node.and_then(|node| self.find(&node.public_key)).unwrap_or(&self.held[0])
+        let entry = node.map(|node| node.public_key).filter(|entry| !self.is_replaced(entry));
+        entry.and_then(|entry| self.find(&entry)).or_else(|| self.find(&self.current)).unwrap_or(&self.held[0])
+    }
+
+    fn is_replaced(&self, key: &PublicKey) -> bool {
+        *key != self.current && self.replaced.as_ref() == Some(key)
     }
 
     fn find(&self, public: &PublicKey) -> Option<&SecretKey> {
@@ -107,7 +121,7 @@ impl Keys {
         if self.find(&own).is_some() {
             self.said = None;
             self.settle(&own);
-            self.held.retain(|key| wanted.contains(&key.public_key()));
+            self.held.retain(|key| key.public_key() == self.current || wanted.contains(&key.public_key()));
             self.show();
             return true;
         }
@@ -126,6 +140,11 @@ impl Keys {
     fn look_for(&mut self, wanted: &PublicKey) -> Result<(), ConfigError> {
         for file in [self.files.next(), self.files.current().to_owned(), self.files.former()] {
             if let Some(key) = KeyFiles::read(&file)?.filter(|key| key.public_key() == *wanted) {
+                match &file {
+                    file if file == self.files.current() => self.current = *wanted,
+                    file if *file == self.files.former() => self.replaced = Some(*wanted),
+                    _ => {}
+                }
                 self.hold(key);
                 break;
             }
@@ -143,23 +162,27 @@ impl Keys {
     }
 
     /// The file of the key holds the one that the ledger has, if its turn has come.
-    fn settle(&self, current: &PublicKey) {
-        match KeyFiles::read(&self.files.next()) {
-            Ok(Some(next)) if next.public_key() == *current => match self.files.take_up_next() {
-                Ok(()) => info!(
-                    "the ledger has a new key for this node, {current}: it is in {} now; the one before is in {}, to be \
+    fn settle(&mut self, own: &PublicKey) {
+        // What cannot be read was told of above, or its turn has not come.
+        if !matches!(KeyFiles::read(&self.files.next()), Ok(Some(next)) if next.public_key() == *own) {
+            return;
+        }
+        let [next, current] = [self.files.next(), self.files.current().to_owned()];
+        match self.files.take_up_next() {
+            Ok(()) => {
+                self.current = *own;
+                info!(
+                    "the ledger has a new key for this node, {own}: it is in {} now; the one before is in {}, to be \
                      destroyed once it is good for nothing any more",
-                    self.files.current().display(),
+                    current.display(),
                     self.files.former().display()
-                ),
-                Err(error) => warn!(
-                    "the new key {current} is in use, and {} cannot take the place of {}: {error}",
-                    self.files.next().display(),
-                    self.files.current().display()
-                ),
-            },
-            // Not its turn yet, or it was said above.
-            _ => {}
+                );
+            }
+            Err(error) => warn!(
+                "the new key {own} is in use, and {} cannot take the place of {}: {error}",
+                next.display(),
+                current.display()
+            ),
         }
     }
 }

@@ -25,6 +25,7 @@ use minidlt_protocol::{
     consensus::Wire,
     crypto::{PublicKey, Signature},
     evidence::Evidence,
+    limits::CLOCK_WINDOW_MILLIS,
     message::{ConsensusContent, Content, Message, Recipient},
     registry::{Entry, FormerKey, Node, Registry},
     transaction::{Operation, TransactionBytes, id_of, open},
@@ -93,6 +94,17 @@ impl Ledger {
             registry.follow_orderers(Height::new(height));
         });
         self.heads.send_replace(head(height));
+    }
+}
+
+impl Ledger {
+    fn former_key_until(&self, until: Timestamp) {
+        self.registries.send_modify(|registry| {
+            let registry = Arc::make_mut(registry);
+            let before = registry.nodes[&identity(0)].clone();
+            let former_key = before.former_key.map(|former| FormerKey { until, ..former });
+            registry.put(Entry::Node(Node { former_key, ..before }));
+        });
     }
 }
 
@@ -233,6 +245,25 @@ async fn a_new_key_signs_from_where_the_ledger_says_and_takes_the_place_of_the_o
     assert!(desk.speaks_by(before).await && desk.votes_by(8, next).await);
     desk.ledger.replace_key(8, next, None);
     assert!(desk.speaks_by(next).await);
+}
+
+#[actix_rt::test]
+async fn a_node_that_is_behind_speaks_by_the_key_in_use_and_the_former_one_ends_early() {
+    let (mut desk, before) = open_desk_with_file();
+    let next = desk.write_key("node.key.next");
+    desk.ledger.replace_key(5, next, Some(clock::now().plus_millis(3_600_000)));
+    desk.holds(next).await;
+    assert!(desk.speaks_by(before).await);
+    // Another's clock may be ahead by as much as is tolerated.
+    desk.ledger.former_key_until(clock::now().plus_millis(CLOCK_WINDOW_MILLIS / 2));
+    assert!(desk.speaks_by(next).await);
+    // Wiped: its ledger says again what genesis said. The others know the new key alone.
+    let fresh = Ledger::new();
+    fresh.replace_key(0, before, None);
+    let desk = open_desk_beside(fresh, copy(desk.directory.path()));
+    assert!(desk.speaks_by(next).await);
+    desk.ledger.replace_key(5, next, None);
+    assert!(desk.speaks_by(next).await && desk.votes_by(7, next).await);
 }
 
 #[actix_rt::test]

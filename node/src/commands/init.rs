@@ -30,7 +30,7 @@ pub struct Init {
     /// A YAML file of organisations, nodes and users to lay out in place of --nodes; config/README.md describes it
     #[arg(long, value_name = "FILE")]
     network: Option<PathBuf>,
-    /// The genesis file of a network that an organisation joins: a node and an admin of it are written, and no genesis
+    /// The genesis file of a network that an organisation joins: a node and an admin of it are written, beside a copy
     #[arg(long, value_name = "FILE", requires = "organisation", conflicts_with_all = ["network", "nodes", "consensus"])]
     join: Option<PathBuf>,
     /// The organisation that joins

@@ -10,7 +10,7 @@ use minidlt_protocol::{
         MAX_TRANSACTION_BYTES,
     },
     merkle,
-    registry::{Entry, Node, Registry, Role, Standing},
+    registry::{Entry, Node, Registry, Role, Standing, User},
     transaction::{Body, Effect, Refusal, SignedTransaction, Transaction, TransactionBytes, id_of},
     types::{Hash, Timestamp},
     verified::Verified,
@@ -166,6 +166,11 @@ fn who_has_no_gateway_left_may_use_any_node() {
     let allowed = "any node in good standing".to_owned();
     let (author, gateway) = (identity(TRADER.0), node(0));
     assert_eq!(by(&none_left, 0), Err(Refusal::GatewayNotPermitted { author, gateway, allowed }));
+    // Who was given none was given none.
+    let mut never_had = none_left;
+    let trader = never_had.users[&identity(TRADER.0)].clone();
+    never_had.put(Entry::User(User { gateways: [].into(), ..trader }));
+    assert!((0..4).all(|gateway| by(&never_had, gateway).is_err()));
 }
 
 #[test]

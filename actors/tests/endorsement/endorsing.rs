@@ -17,7 +17,7 @@ use minidlt_protocol::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::world::{AUTHOR, ME, OTHER, Options, World, key, node};
+use super::world::{AUTHOR, ME, OTHER, Options, World, all, key, node, peer};
 
 /// Node 2 proposes these; what is answered, by id.
 async fn propose(world: &mut World, transactions: Vec<TransactionBytes>) -> BTreeMap<Hash, Verdict> {
@@ -34,9 +34,23 @@ fn kind(verdict: &Verdict) -> &str {
     }
 }
 
+/// A network whose policy wants a peer of this node's organisation, too.
+fn asking_this_node() -> Options {
+    Options { policy: all([peer(0), peer(1)]), ..Options::default() }
+}
+
+#[actix_rt::test]
+async fn what_needs_no_peer_of_its_organisation_is_not_looked_into() {
+    let mut world = World::new(Options::default()).await;
+    // It could not be made, which is not even found.
+    let transaction = world.change_of(OTHER, Some(7));
+    let answers = propose(&mut world, vec![transaction]).await;
+    assert_eq!(answers.values().map(kind).collect::<Vec<_>>(), ["endorsement-not-needed"]);
+}
+
 #[actix_rt::test]
 async fn what_holds_is_signed_and_what_does_not_is_refused_with_its_reason() {
-    let mut world = World::new(Options { committed: |id| id.as_bytes()[0] < 8, ..Options::default() }).await;
+    let mut world = World::new(Options { committed: |id| id.as_bytes()[0] < 8, ..asking_this_node() }).await;
     let fresh = |world: &mut World, committed: bool| loop {
         let transaction = world.change(OTHER);
         if (world.id(&transaction).as_bytes()[0] < 8) == committed {
@@ -73,14 +87,14 @@ async fn what_this_nodes_operator_or_role_does_not_allow_is_not_signed() {
             "this node's operator endorses no changes, and no records without a type",
         ),
     ] {
-        let mut world = World::new(Options { endorse, ..Options::default() }).await;
+        let mut world = World::new(Options { endorse, ..asking_this_node() }).await;
         let transaction = world.change(OTHER);
         let answers = propose(&mut world, vec![transaction]).await;
         let Some(Verdict::Refused(reason)) = answers.values().next() else { panic!("{answers:?}") };
         assert_eq!((reason.kind.as_str(), reason.reason.as_str()), ("operator", words));
         assert_eq!(world.count(|metrics| &metrics.endorsements_refused, "operator"), 1);
     }
-    let mut world = World::new(Options::default()).await;
+    let mut world = World::new(asking_this_node()).await;
     world.registries.send_modify(|registry| {
         let registry = Arc::make_mut(registry);
         let orderer = Node { roles: [NodeRole::Orderer].into(), ..registry.nodes[&node(ME)].clone() };

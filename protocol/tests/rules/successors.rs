@@ -190,7 +190,7 @@ fn evidence_of_the_old_chain_is_kept_apart_from_that_of_the_new_one() {
         let accused = network.shared(&network.accusing(TRADER, 1, network.lie(at, 1)));
         let block = |head: &_, list: &[SharedTransaction]| network.certified(head, list, &[0, 1, 2]);
         let mut ledger = network.ledger();
-        let first = block(&ledger.head, &[accused.clone()]);
+        let first = block(&ledger.head, std::slice::from_ref(&accused));
         assert_eq!(ledger.take(&network, &first).outcomes, [Outcome::Ok], "it is recorded anew");
         let stored = |key: &[u8]| state::value(&ledger.state, ledger.head.state_version, key).unwrap();
         let [recorded] = &evidence::decode(&stored(&key(0)).unwrap()).unwrap()[..] else { panic!("one") };

@@ -8,7 +8,7 @@ use std::{
 
 use minidlt_protocol::{
     receipt::CertifiedHeader,
-    types::{Identity, Timestamp},
+    types::{Hash, Identity, Timestamp},
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -35,6 +35,11 @@ pub struct Fork {
 }
 
 impl Fork {
+    /// Whether it is of this network, which each header's hash is over.
+    pub fn is_of(&self, network: &Hash) -> bool {
+        self.ours.header.hash(network) == self.ours.hash
+    }
+
     /// The voters who signed both.
     pub fn liars(&self) -> Vec<Identity> {
         let signed = |header: &CertifiedHeader, voter: &Identity| {

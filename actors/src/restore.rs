@@ -19,12 +19,24 @@
 //! blocks of one height, each with a certificate, which is proof that voters contradicted themselves; a receipt holds such
 //! a certificate. So the longest of all copies is restored on every node; and where receipts of later blocks are known to be
 //! about, a successor goes on from there instead, whose votes are another network's.
+//!
+//! **The first start of a successor.** That a node has signed nothing in the new network is known of one thing alone: its
+//! own ledger is still of the network before, with a record of votes beside it. So a record that says so is begun by the run
+//! that takes both away, and by no other: a copy of the old chain, put where the ledger was or kept before, may lie beside
+//! votes of the new one, or where such have been.
+//!
+//! ```text
+//! own ledger, verified ─▶ old record of votes removed ─▶ ledger to predecessors/ ─▶ fork.json, too ─▶ new record of votes
+//! ```
+//!
+//! A crash between any two of these leaves a node that signs nothing, and what the same command completes; but without a
+//! record of votes, for nobody can tell any more whether the node has run since, but its operator.
 
 use std::{
     fs::{self, DirBuilder, File, TryLockError},
     io,
     os::unix::fs::DirBuilderExt,
-    path::{Path, PathBuf},
+    path::{Path, PathBuf, absolute},
 };
 
 use minidlt_protocol::{
@@ -36,6 +48,7 @@ use minidlt_protocol::{
 use thiserror::Error;
 
 use crate::{
+    fork::{self, FORK_FILE, ForkError},
     journal::{Journal, JournalError},
     store::{
         CopyError, OpenError, copy_as, network_of,
@@ -73,8 +86,10 @@ pub enum RestoreError {
         .last.header.height, .last.hash
     )]
     OtherEnd { found: Height, last: Box<CertifiedHeader> },
-    #[error("the record of votes cannot be removed: {0}")]
+    #[error("the record of votes: {0}")]
     Votes(#[from] JournalError),
+    #[error(transparent)]
+    Fork(#[from] ForkError),
     #[error("{}: {error}", path.display())]
     Io { path: PathBuf, error: io::Error },
 }
@@ -85,8 +100,18 @@ pub struct Restored {
     pub summary: Summary,
     /// A record of votes that lay there was removed.
     pub forgot_votes: bool,
-    /// It is the chain of the network before, kept here: the node begins with the successor.
-    pub kept: Option<PathBuf>,
+    /// It is the chain of the network before: the node begins with the successor.
+    pub kept: Option<Kept>,
+}
+
+/// The chain of the network before, as a node of its successor has it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Kept {
+    pub chain: PathBuf,
+    /// The proof of a fork of that chain, which lay in the data directory, was moved here.
+    pub fork: Option<PathBuf>,
+    /// There is a record of what the node signs in the successor. Where there is none, it does not vote at first.
+    pub votes: bool,
 }
 
 fn failed(path: &Path) -> impl Fn(io::Error) -> RestoreError {
@@ -104,7 +129,7 @@ pub fn restore(data_dir: &Path, genesis: &Genesis, node: &Identity, from: &Path)
         Err(TryLockError::Error(error)) => return Err(failed(data_dir)(error)),
     }
     if let Some(predecessor) = &genesis.predecessor
-        && network_of(from)? == predecessor.genesis.id()
+        && is_of(from, predecessor, data_dir)?
     {
         return succeed(data_dir, predecessor, node, from);
     }
@@ -115,36 +140,71 @@ pub fn restore(data_dir: &Path, genesis: &Genesis, node: &Identity, from: &Path)
     Ok(Restored { summary, forgot_votes, kept: None })
 }
 
-/// Keeps the old chain, and begins a record of votes: in the new network nothing was signed yet.
+/// Whether it is the old chain; also where it is the node's own ledger, which an earlier run has moved.
+fn is_of(from: &Path, predecessor: &Predecessor, data_dir: &Path) -> Result<bool, RestoreError> {
+    let moved = || none_yet(data_dir).is_ok() && kept_at(data_dir, predecessor).exists();
+    if its_own(from, data_dir) && moved() {
+        return Ok(true);
+    }
+    Ok(network_of(from)? == predecessor.genesis.id())
+}
+
+/// Whether it is the node's own ledger, or where that was.
+fn its_own(from: &Path, data_dir: &Path) -> bool {
+    let (Ok(from), ledger) = (absolute(from), data_dir.join(LEDGER)) else { return false };
+    let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
+    let was = from.file_name() == ledger.file_name() && from.parent().is_some_and(|parent| same(parent, data_dir));
+    same(&from, &ledger) || was
+}
+
+fn kept_at(data_dir: &Path, predecessor: &Predecessor) -> PathBuf {
+    data_dir.join(PREDECESSORS).join(&predecessor.genesis.id().to_string()[..ID_LETTERS])
+}
+
+/// Keeps the old chain. The order of the steps is the module's.
 fn succeed(data_dir: &Path, predecessor: &Predecessor, node: &Identity, from: &Path) -> Result<Restored, RestoreError> {
     let all = data_dir.join(PREDECESSORS);
     DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(&all).map_err(failed(&all))?;
-    let kept = all.join(&predecessor.genesis.id().to_string()[..ID_LETTERS]);
+    let (ledger, chain) = (data_dir.join(LEDGER), kept_at(data_dir, predecessor));
+    // What would keep it from starting is told before anything is moved.
+    let forked = fork::load(data_dir)?.is_some_and(|fork| fork.is_of(&predecessor.genesis.id()));
     let verify = |at: &Path| {
         let summary = verify_directory(at, &predecessor.genesis).map_err(RestoreError::Bad)?;
         check_end(summary, predecessor)
     };
-    let ledger = data_dir.join(LEDGER);
-    let its_own = matches!((from.canonicalize(), ledger.canonicalize()), (Ok(from), Ok(ledger)) if from == ledger);
-    let summary = if its_own && !kept.exists() {
+    let moves = its_own(from, data_dir) && !chain.exists();
+    let (summary, forgot_votes) = if moves {
         let summary = verify(&ledger)?;
-        put(&ledger, &kept)?;
-        summary
+        let forgot_votes = Journal::forget(data_dir)?;
+        put(&ledger, &chain)?;
+        (summary, forgot_votes)
     } else {
         none_yet(data_dir)?;
-        if kept.exists() {
-            // An earlier run got so far.
-            verify(&kept)?
+        if chain.exists() {
+            // An earlier run got so far, and the node may have run since.
+            (verify(&chain)?, false)
         } else {
             let (unfinished, summary) = verified_copy(&predecessor.genesis, node, from, data_dir)?;
             let summary = check_end(summary, predecessor).inspect_err(|_| drop(fs::remove_dir_all(&unfinished)))?;
-            put(&unfinished, &kept)?;
-            summary
+            let forgot_votes = Journal::forget(data_dir)?;
+            put(&unfinished, &chain)?;
+            (summary, forgot_votes)
         }
     };
-    let forgot_votes = Journal::forget(data_dir)?;
-    drop(Journal::begin_at(data_dir, Height::GENESIS)?);
-    Ok(Restored { summary, forgot_votes, kept: Some(kept) })
+    let fork = if forked { Some(keep_fork(data_dir, &chain)?) } else { None };
+    if moves && forgot_votes {
+        drop(Journal::begin_at(data_dir, Height::GENESIS)?);
+    }
+    let votes = Journal::open(data_dir)?.is_some();
+    Ok(Restored { summary, forgot_votes, kept: Some(Kept { chain, fork, votes }) })
+}
+
+/// Moves the proof that the old chain forked beside it: it is nothing against the new one, in which it would keep the
+/// node from voting.
+fn keep_fork(data_dir: &Path, chain: &Path) -> Result<PathBuf, RestoreError> {
+    let beside = chain.with_extension(FORK_FILE);
+    put(&data_dir.join(FORK_FILE), &beside)?;
+    Ok(beside)
 }
 
 fn check_end(summary: Summary, predecessor: &Predecessor) -> Result<Summary, RestoreError> {
@@ -184,7 +244,7 @@ fn verified_copy(
     }
 }
 
-/// Gives a directory its name, for good.
+/// Gives a directory or a file its name, for good.
 fn put(from: &Path, to: &Path) -> Result<(), RestoreError> {
     let synced = |path: &Path| File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all();
     fs::rename(from, to).and_then(|()| synced(to)).and_then(|()| synced(from)).map_err(failed(to))

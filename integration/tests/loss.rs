@@ -160,12 +160,14 @@ fn what_is_not_to_be_had_is_named() {
     let copy = back_up(&cluster, 0, "monday");
     let running = refused(&cluster, 1, &copy, 2);
     assert!(running.contains("there is a ledger already"), "{running}");
-    let in_use = refused(&cluster, 1, &cluster.node(0).join("data/ledger"), 2);
-    assert!(in_use.contains("there is a ledger already"), "{in_use}");
-
-    (0..NODES).for_each(|i| assert_eq!(cluster.stop_node(i), 0));
+    assert_eq!(cluster.stop_node(1), 0);
     let ledger = cluster.node(1).join("data/ledger");
     let kept = move_away(&cluster, &ledger, "kept");
+    let in_use = refused(&cluster, 1, &cluster.node(0).join("data/ledger"), 2);
+    assert!(in_use.contains("another process is using this ledger; stop its node"), "{in_use}");
+    assert!(!ledger.exists(), "{in_use}");
+
+    [0, 2, 3].iter().for_each(|i| assert_eq!(cluster.stop_node(*i), 0));
     let none = refused(&cluster, 1, &cluster.node(0), 1);
     assert!(none.contains("there is no ledger here"), "{none}");
     let table = fs::read_dir(&copy).expect("the copy").flatten().map(|entry| entry.path());

@@ -225,9 +225,17 @@ fn what_does_not_fit_is_not_signed() {
     fs::write(&edited, text.replacen("submitter", "admin", 1)).expect("written");
     let said = sign(&edited, &revival.ledger(1));
     assert!(said.contains("not the members that the state leads to"), "{said}");
-    let other = Cluster::init(1, Mode::Bft);
-    let elsewhere = sign(&revival.successor, &other.node(0).join("data"));
-    assert!(elsewhere.contains("there is no ledger here"), "{elsewhere}");
+    let none = sign(&revival.successor, &cluster.node(1).join("data"));
+    assert!(none.contains("there is no ledger here"), "{none}");
+    let mut other = Cluster::start(1, Mode::Bft);
+    assert_eq!(other.stop_node(0), 0);
+    let elsewhere = sign(&revival.successor, &other.node(0).join("data/ledger"));
+    assert!(elsewhere.contains("network"), "{elsewhere}");
+    let stranger = refused(
+        cluster,
+        &[&"revive", &"sign", &revival.successor, &"--as", &other.user("admin"), &"--from", &revival.ledger(1)],
+    );
+    assert!(stranger.contains("the successor carries on "), "{stranger}");
     let out = minidlt(
         cluster,
         &[
@@ -242,4 +250,40 @@ fn what_does_not_fit_is_not_signed() {
         ],
     );
     assert_eq!(out.status.code(), Some(2), "it is not overwritten: {out:?}");
+}
+
+/// One that leaves out blocks which somebody has, or that is of a time to come, gets no signature of theirs.
+#[test]
+fn who_has_later_blocks_does_not_sign_them_away() {
+    let mut cluster = Cluster::start(NODES, Mode::Bft);
+    load(&cluster, &[], 2, 20);
+    cluster.wait_agreed();
+    assert_eq!(cluster.stop_node(0), 0);
+    load(&cluster, &[1, 2, 3], 3, 20);
+    (1..NODES).for_each(|node| assert_eq!(cluster.stop_node(node), 0));
+    let genesis = cluster.network().join("genesis.yaml");
+    let ledger = |node: usize| cluster.node(node).join("data/ledger");
+    let make = |node: usize, name: &str| {
+        let out = cluster.directory.path().join(name);
+        done(&cluster, &[&"revive", &"make", &"--from", &ledger(node), &"--genesis", &genesis, &"--out", &out]);
+        out
+    };
+    let admin = cluster.user("admin-Org02");
+    let refuses = |file: &PathBuf, words: &str| {
+        let before = fs::read(file).expect("the successor");
+        let sign: &[&dyn AsRef<Path>] = &[&"revive", &"sign", file, &"--as", &admin, &"--from", &ledger(1)];
+        let output = minidlt(&cluster, sign);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.contains(words), "{words}: {output:?}");
+        assert_eq!(fs::read(file).expect("the successor"), before, "it is as it was");
+    };
+    let short = make(0, "short.yaml");
+    refuses(&short, "the successor would leave out all after block ");
+    let whole = make(1, "whole.yaml");
+    let text = fs::read_to_string(&whole).expect("the successor");
+    let created = text.lines().find(|line| line.starts_with("created: ")).expect("its time");
+    let early = whole.with_file_name("early.yaml");
+    fs::write(&early, text.replacen(created, &format!("{created}0"), 1)).expect("written");
+    refuses(&early, "ahead of this machine's clock");
+    done(&cluster, &[&"revive", &"sign", &whole, &"--as", &admin, &"--from", &ledger(1)]);
 }

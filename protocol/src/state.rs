@@ -2,7 +2,7 @@
 //! whose root the next header carries.
 //!
 //! Keys are readable: `network`, `organisation/Org01`, `node/node0@Org01`, `user/admin@Org01`,
-//! `policy/orderers`, `evidence/node3@Org04`, `predecessor`; values are CBOR. The tree and its proofs are crate
+//! `policy/orderers`, `evidence/node3@Org04`, `predecessor`, `predecessor/evidence/node3@Org04`; values are CBOR. The tree and its proofs are crate
 //! `jmt`'s with SHA-256, so any ICS-23 verifier reads the proofs. A new version is written only by a
 //! block that changes something, and the state is read only for what hangs on it, so blocks of plain
 //! records cost the tree nothing.

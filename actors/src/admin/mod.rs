@@ -47,6 +47,7 @@ use actix::{Message, Recipient};
 use actix_web::{App, HttpServer, dev::ServerHandle, http::KeepAlive, middleware, web};
 use minidlt_protocol::{
     genesis::Genesis,
+    successor::Origin,
     types::{Hash, Height, Identity},
 };
 use openssl::ssl::SslAcceptorBuilder;
@@ -132,6 +133,8 @@ pub struct Api {
 struct State {
     api: Api,
     network: Hash,
+    /// Where the network came from. It takes a hash over all of the old genesis, so no request makes it.
+    origin: Option<Origin>,
     started: Instant,
     connections: Connections,
     strangers: Mutex<LogLimit>,
@@ -166,6 +169,7 @@ impl State {
         let bodies = bodies_bytes / 1024;
         Self {
             network: api.genesis.id(),
+            origin: api.genesis.predecessor.as_ref().map(|predecessor| predecessor.origin()),
             started: Instant::now(),
             strangers: Mutex::default(),
             connections: Connections::new(api.limits.workers * api.limits.connections_per_worker),

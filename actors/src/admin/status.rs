@@ -34,7 +34,7 @@ pub async fn get(state: web::Data<State>) -> Result<HttpResponse, Problem> {
         },
         "voting": sync.voting,
         "fork": sync.fork,
-        "predecessor": api.genesis.predecessor.as_ref().map(|predecessor| predecessor.origin()),
+        "predecessor": state.origin,
         "height": head.height,
         "head": head.hash,
         "created": head.created,

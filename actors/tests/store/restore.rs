@@ -8,8 +8,9 @@ use std::{
 };
 
 use minidlt_actors::{
+    fork::{self, FORK_FILE, Fork},
     journal::{Journal, of_a_new_node},
-    restore::{RestoreError, Restored, restore},
+    restore::{Kept, RestoreError, Restored, restore},
     store::{CopyError, OpenError, Settings, open, open_copy, verify::verify_directory},
 };
 use minidlt_protocol::{genesis::Genesis, registry::Standing, successor::succeed, types::Height};
@@ -166,6 +167,14 @@ fn what_is_not_to_be_had_is_named_and_leaves_nothing() {
 }
 
 impl Lost {
+    /// Some block of the network that begins so, twice.
+    fn fork(&self, genesis: &Genesis) -> Fork {
+        let reader = open_copy(&self.copy, self.network.genesis.clone()).unwrap();
+        let mut ours = reader.certified_header(Height::new(2)).unwrap().expect("a block");
+        ours.hash = ours.header.hash(&genesis.id());
+        Fork { theirs: ours.clone(), ours, shown_by: identity(2), seen: genesis.created }
+    }
+
     /// A successor of what the copy holds, without the last node, signed by its admin.
     fn successor(&self) -> Genesis {
         let reader = open_copy(&self.copy, self.network.genesis.clone()).unwrap();
@@ -207,7 +216,7 @@ fn a_successor_carries_on_what_a_store_holds_also_where_voters_changed() {
 }
 
 #[test]
-fn the_chain_before_is_kept_and_the_record_of_votes_begins_anew() {
+fn the_chain_before_is_kept_and_who_moves_its_own_begins_a_record_of_votes() {
     let lost = Lost::new();
     let genesis = lost.successor();
     let kept = |data: &Path| data.join("predecessors").join(&lost.network.id.to_string()[..16]);
@@ -215,27 +224,141 @@ fn the_chain_before_is_kept_and_the_record_of_votes_begins_anew() {
     let own = lost.dir.path().join("own");
     fs::create_dir_all(own.join("predecessors")).unwrap();
     restore(&own, &lost.network.genesis, &identity(OTHER), &lost.copy).unwrap();
+    voted(&own, 4);
     let stale = lost.dir.path().join("elsewhere");
     let refused = restore(&own, &genesis, &identity(OTHER), &lost.copy).unwrap_err();
     assert!(matches!(refused, RestoreError::Exists(_)), "{refused}");
     let before = restore(&own, &genesis, &identity(OTHER), &own.join("ledger")).unwrap();
-    assert_eq!(before.kept, Some(kept(&own)));
+    assert_eq!(before.kept, Some(Kept { chain: kept(&own), fork: None, votes: true }));
     assert!(!own.join("ledger").exists());
-    restore(&stale, &genesis, &identity(OTHER), &lost.copy).unwrap();
-    for data in [&own, &stale] {
+    let copied = restore(&stale, &genesis, &identity(OTHER), &lost.copy).unwrap();
+    assert_eq!(copied.kept, Some(Kept { chain: kept(&stale), fork: None, votes: false }), "it may have voted");
+    for (data, votes) in [(&own, true), (&stale, false)] {
         let summary = verify_directory(&kept(data), &lost.network.genesis).unwrap();
         assert_eq!(summary.head.height, Height::new(BLOCKS as u64));
-        let (journal, records) = Journal::open(data).unwrap().expect("a record of votes");
-        assert_eq!((journal.height(), records), (Height::GENESIS, vec![]), "in this network it signed nothing");
-        drop(journal);
+        assert_eq!(record(data), votes.then_some(Height::GENESIS), "in this network it signed nothing");
         // Interrupted before it had said so, it may be run again.
-        restore(data, &genesis, &identity(OTHER), &kept(data)).unwrap();
+        for from in [&kept(data), &lost.copy] {
+            restore(data, &genesis, &identity(OTHER), from).unwrap();
+            assert_eq!(record(data), votes.then_some(Height::GENESIS));
+        }
         let settings =
             Settings { directory: data.join("ledger"), genesis: genesis.clone().into(), node: identity(OTHER) };
         drop(open(settings).unwrap());
         let begun = restore(data, &genesis, &identity(OTHER), &lost.copy).unwrap_err();
         assert!(matches!(begun, RestoreError::Exists(_)), "{begun}");
     }
+}
+
+/// The height of the record of votes, if there is one; whoever has voted is beyond the first.
+fn record(data: &Path) -> Option<Height> {
+    let found = Journal::open(data).unwrap();
+    found.map(|(journal, records)| {
+        assert!(records.is_empty());
+        journal.height()
+    })
+}
+
+fn voted(data: &Path, at: u64) {
+    drop(Journal::begin_at(data, Height::new(at)).unwrap());
+}
+
+#[test]
+fn a_node_that_has_voted_in_the_successor_is_never_told_that_it_has_not() {
+    let lost = Lost::new();
+    let (genesis, data) = (lost.successor(), lost.data());
+    let again = |from: &Path| restore(&data, &genesis, &identity(OTHER), from).unwrap();
+    restore(&data, &lost.network.genesis, &identity(OTHER), &lost.copy).unwrap();
+    voted(&data, 4);
+    assert!(again(&data.join("ledger")).forgot_votes);
+    assert_eq!(record(&data), Some(Height::GENESIS));
+    voted(&data, 5);
+    // Its ledger of the new network is lost: whatever is kept or copied of the old chain says nothing of that.
+    for from in [data.join("ledger"), lost.copy.clone()] {
+        let restored = again(&from);
+        assert!(!restored.forgot_votes && restored.kept.unwrap().votes);
+        assert_eq!(record(&data), Some(Height::new(5)));
+    }
+    // The chain that was kept, too: whose record this is cannot be told.
+    fs::remove_dir_all(data.join("predecessors")).unwrap();
+    let restored = again(&lost.copy);
+    assert!(restored.forgot_votes && !restored.kept.unwrap().votes);
+    assert_eq!(record(&data), None, "it does not know what it signed");
+    again(&lost.copy);
+    assert_eq!(record(&data), None);
+    // Nor does a copy in the place of the node's own.
+    fs::rename(data.join("predecessors").join(&lost.network.id.to_string()[..16]), data.join("ledger")).unwrap();
+    again(&data.join("ledger"));
+    assert_eq!(record(&data), None);
+}
+
+const CUTS: [&str; 5] = ["before anything", "votes forgotten", "ledger moved", "fork moved", "votes begun"];
+
+/// The same command, at each place where a crash may have ended it.
+#[test]
+fn keeping_its_own_chain_is_completed_by_the_same_command() {
+    let lost = Lost::new();
+    let genesis = lost.successor();
+    for cut in CUTS {
+        let reached = |step: &str| {
+            let at =
+                |cut| ["votes forgotten", "ledger moved", "fork moved", "votes begun"].iter().position(|s| *s == cut);
+            at(cut) >= at(step)
+        };
+        let dir = tempdir().unwrap();
+        let data = dir.path().join("data");
+        restore(&data, &lost.network.genesis, &identity(OTHER), &lost.copy).unwrap();
+        let kept = data.join("predecessors").join(&lost.network.id.to_string()[..16]);
+        let (seen, beside) = (data.join(FORK_FILE), kept.with_extension(FORK_FILE));
+        let proof = lost.fork(&lost.network.genesis);
+        fork::store(&data, &proof).unwrap();
+        if !reached("votes forgotten") {
+            voted(&data, 4);
+        }
+        if reached("ledger moved") {
+            fs::create_dir(data.join("predecessors")).unwrap();
+            fs::rename(data.join("ledger"), &kept).unwrap();
+        }
+        if reached("fork moved") {
+            fs::rename(&seen, &beside).unwrap();
+        }
+        if reached("votes begun") {
+            voted(&data, 0);
+        }
+        let restored = restore(&data, &genesis, &identity(OTHER), &data.join("ledger")).unwrap();
+        assert_eq!(restored.forgot_votes, !reached("votes forgotten"), "{cut}");
+        let fork = (!reached("fork moved")).then(|| beside.clone());
+        let votes = !reached("votes forgotten") || reached("votes begun");
+        assert_eq!(restored.kept, Some(Kept { chain: kept.clone(), fork, votes }), "{cut}");
+        assert_eq!(record(&data), votes.then_some(Height::GENESIS), "{cut}: nothing of the old record");
+        assert!(kept.exists() && !data.join("ledger").exists() && !seen.exists(), "{cut}");
+        assert!(fs::read_to_string(&beside).unwrap().contains(&proof.ours.hash.to_string()), "{cut}");
+    }
+}
+
+#[test]
+fn a_fork_of_the_new_chain_stays_one() {
+    let lost = Lost::new();
+    let (genesis, data) = (lost.successor(), lost.data());
+    fs::create_dir(&data).unwrap();
+    let proof = lost.fork(&genesis);
+    fork::store(&data, &proof).unwrap();
+    let restored = restore(&data, &genesis, &identity(OTHER), &lost.copy).unwrap();
+    assert_eq!(restored.kept.unwrap().fork, None);
+    assert_eq!(fork::load(&data).unwrap(), Some(proof));
+    // One that cannot be read keeps the node from starting, and is nothing to move.
+    fs::write(data.join(FORK_FILE), "torn").unwrap();
+    let unreadable = restore(&data, &genesis, &identity(OTHER), &lost.copy).unwrap_err();
+    assert!(matches!(unreadable, RestoreError::Fork(_)), "{unreadable}");
+}
+
+#[test]
+fn a_copy_that_is_nowhere_is_not_taken_for_one_that_was_kept() {
+    let lost = Lost::new();
+    let (genesis, data) = (lost.successor(), lost.data());
+    restore(&data, &genesis, &identity(OTHER), &lost.copy).unwrap();
+    let nowhere = restore(&data, &genesis, &identity(OTHER), &lost.dir.path().join("nowhere")).unwrap_err();
+    assert!(matches!(nowhere, RestoreError::Open(OpenError::Missing(_))), "{nowhere}");
 }
 
 #[test]

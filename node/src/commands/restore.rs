@@ -2,15 +2,15 @@
 
 use std::{
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use clap::Args;
 use minidlt_actors::{
-    restore::{RestoreError, Restored, restore},
-    store::{CopyError, OpenError},
+    restore::{Kept, RestoreError, Restored, restore},
+    store::{CopyError, OpenError, verify::Summary},
 };
-use minidlt_config::Flags;
+use minidlt_config::{Flags, Settings};
 use thiserror::Error;
 
 use super::Failure;
@@ -41,13 +41,11 @@ impl Restore {
         settings.warnings.iter().for_each(say::warn);
         let restored = restore(&settings.data_dir, &settings.genesis, &settings.identity, &self.from);
         let Restored { summary, forgot_votes, kept } = restored.map_err(failure)?;
-        let (me, head, node) = (settings.identity, summary.head.height, self.node.display());
+        let (me, head, node) = (&settings.identity, summary.head.height, self.node.display());
         let mut out = io::stdout().lock();
         if let Some(kept) = kept {
-            writeln!(out, "{me} keeps the network before in {}: {summary}", kept.display())?;
-            writeln!(out, "and begins with its successor, {}:", settings.network)?;
-            writeln!(out, "  minidlt start {node}")?;
-            return Ok(());
+            drop(out);
+            return begin(&settings, &self.node, &summary, forgot_votes, &kept);
         }
         if forgot_votes {
             say::note(
@@ -61,6 +59,36 @@ impl Restore {
         writeln!(out, "  minidlt start {node} --vote-from {}", head.next())?;
         Ok(())
     }
+}
+
+/// What comes before a node's first start in a successor.
+fn begin(
+    settings: &Settings,
+    node: &Path,
+    summary: &Summary,
+    forgot_votes: bool,
+    Kept { chain, fork, votes }: &Kept,
+) -> Result<(), Failure> {
+    if forgot_votes {
+        say::note("the record of votes that lay there was not of the successor, as far as anybody knows: removed");
+    }
+    if let Some(fork) = fork {
+        say::note(&format!("the proof that the network before forked is now {}", fork.display()));
+    }
+    let (mut out, node) = (io::stdout().lock(), node.display());
+    writeln!(out, "{} keeps the network before in {}: {summary}", settings.identity, chain.display())?;
+    writeln!(out, "and begins with its successor, {}:", settings.network)?;
+    if *votes {
+        writeln!(out, "  minidlt start {node}")?;
+        return Ok(());
+    }
+    writeln!(out, "  minidlt start {node} --vote-from 1")?;
+    writeln!(
+        out,
+        "if it has never run in the successor, as that promises; else it votes once it knows from where on:"
+    )?;
+    writeln!(out, "  minidlt start {node}")?;
+    Ok(())
 }
 
 fn failure(error: RestoreError) -> Failure {

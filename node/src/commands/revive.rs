@@ -20,14 +20,17 @@ use minidlt_actors::{
 use minidlt_config::{load_genesis, load_unsigned_genesis, user};
 use minidlt_protocol::{
     genesis::{Genesis, GenesisError},
-    limits::MAX_GENESIS_BYTES,
+    limits::{CLOCK_WINDOW_MILLIS, MAX_GENESIS_BYTES},
     successor::{Predecessor, SuccessorError, succeed},
-    types::{Hash, Height, Identity},
+    types::{Hash, Height, Identity, Timestamp},
 };
 use thiserror::Error;
 
 use super::Failure;
-use crate::{client::files::write_whole, say};
+use crate::{
+    client::{files::write_whole, time::rfc3339},
+    say,
+};
 
 /// Carry on with a network that cannot decide any more, without the nodes that are gone for good: make and sign a successor of its genesis
 #[derive(Debug, Args)]
@@ -103,6 +106,11 @@ enum ReviveError {
     Longer { path: PathBuf, found: Height, last: Height },
     #[error("{}: block {height} of it is another than the successor's: sign nothing, and find out who signed both", path.display())]
     Fork { path: PathBuf, height: Height },
+    #[error(
+        "{}: created {}, more than {} s ahead of this machine's clock ({}): sign nothing before both clocks are right",
+        path.display(), rfc3339(*created), CLOCK_WINDOW_MILLIS / 1000, rfc3339(*now)
+    )]
+    Ahead { path: PathBuf, created: Timestamp, now: Timestamp },
     #[error("the signature of {user} is not taken: {error}")]
     Refused { user: Identity, error: GenesisError },
 }
@@ -152,6 +160,11 @@ impl Sign {
         let mut successor = load_unsigned_genesis(&self.file)?;
         let no_successor = || ReviveError::NoSuccessor(self.file.clone());
         let predecessor = successor.predecessor.as_deref().ok_or_else(no_successor)?;
+        // The new chain's time begins with it, and what is signed before would be from long ago in its blocks.
+        let (created, now) = (successor.created, clock::now());
+        if created > now.plus_millis(CLOCK_WINDOW_MILLIS) {
+            return Err(ReviveError::Ahead { path: self.file, created, now }.into());
+        }
         let user = user::load(&self.user)?;
         user.warnings.iter().for_each(say::warn);
         let (found, expected) = (user.network, predecessor.genesis.id());
@@ -204,6 +217,7 @@ fn show(path: &Path, successor: &Genesis) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     writeln!(out, "successor  {}", successor.id())?;
     writeln!(out, "of         {} after block {}, {}", origin.network, origin.height, origin.block)?;
+    writeln!(out, "created    {}", rfc3339(successor.created))?;
     writeln!(out, "without    {}", list(&predecessor.without))?;
     let voters = successor.registry().orderers();
     writeln!(out, "voters     {}", list(voters.as_slice().iter().map(|voter| &voter.identity)))?;

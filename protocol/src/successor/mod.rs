@@ -25,6 +25,10 @@
 //! file has, it is the same network. What was signed for the old one, votes and transactions alike, is nothing in the new
 //! one, since the network's id is in each. What was proven on the old one stays so up to H: the old genesis is in the
 //! file, with those before it.
+//!
+//! **After a fork** that is also so of the losing branch: which of two certified blocks below H is the one that was
+//! carried on cannot be seen, for headers below H are not in the file. A receipt of the other branch verifies. Only at H
+//! itself is a block that is another refused.
 
 mod check;
 
@@ -54,6 +58,8 @@ use crate::{
 /// The key of the state under which a network says where it came from.
 pub const PREDECESSOR_KEY: &str = "predecessor";
 const NETWORK_KEY: &str = "network";
+/// What is about blocks of the network before, under their heights, stands apart from what is about those of this one.
+const OF_BLOCKS: [&str; 2] = ["evidence/", "predecessor/"];
 
 /// What a genesis carries of the network before it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -202,7 +208,9 @@ pub fn succeed(
 }
 
 impl Predecessor {
-    /// The state that the successor begins with, but for what is its own: who votes, and its settings.
+    /// The state that the successor begins with, but for what is its own: who votes, and its settings. Evidence is carried
+    /// under `predecessor/evidence/`, and at the next succession under `predecessor/predecessor/evidence/`: heights begin
+    /// anew, and what a voter did at one of the old chain is no answer to what it does at that of the new one.
     pub fn carried(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
         let mut carried = self.state.clone();
         for (key, value) in &self.changes {
@@ -216,7 +224,11 @@ impl Predecessor {
             voters || key == NETWORK_KEY || key == PREDECESSOR_KEY
         };
         carried.retain(|key, _| !own(key));
-        carried.into_iter().map(|(key, Base64(value))| (key.into_bytes(), value)).collect()
+        let under = |key: String| match OF_BLOCKS.iter().any(|of| key.starts_with(of)) {
+            true => [PREDECESSOR_KEY, "/", &key].concat(),
+            false => key,
+        };
+        carried.into_iter().map(|(key, Base64(value))| (under(key).into_bytes(), value)).collect()
     }
 
     pub fn registry(&self, mode: ConsensusMode) -> Result<Registry, CodecError> {

@@ -1,26 +1,30 @@
 //! Successors: what one carries on, and each way in which a genesis is not one.
 
-use std::{collections::BTreeSet, sync::LazyLock};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
 
 use minidlt_protocol::{
     block::{CertifiedBlock, SharedTransaction},
     codec,
     crypto::SecretKey,
+    evidence,
     genesis::Genesis,
-    governance::{Change, ChangeUser, EnrolUser},
+    governance::{Change, ChangeNode, ChangeUser, EnrolUser, FormerKeyFor, SetRecordType},
     limits::{MAX_GENESIS_BYTES, MAX_PREDECESSORS},
     lineage::VoterChange,
     registry::{EntryKey, Role, Standing},
-    state::{self, genesis_head},
+    state::{self, Outcome, StateReader, genesis_head},
     state_proof::{Base64, Proven},
     successor::{Predecessor, SuccessorError, succeed},
     sync::Synchronise,
-    transaction::{Body, Operation, SignedTransaction, Transaction, TransactionBytes},
+    transaction::{Body, Content, Operation, SignedTransaction, Transaction, TransactionBytes},
     types::{Hash, Height, Identity, Timestamp},
     vote::ConsensusMode,
 };
 
-use crate::common::{ADMIN, ADMINS, BROKER, NOW, Network, TRADER, identity, key, name, network, node};
+use crate::common::{ADMIN, ADMINS, BROKER, Ledger, NOW, Network, TRADER, identity, key, name, network, node};
 
 /// Enrolled in the last block.
 const CLERK: (&str, u8) = ("clerk@Org01", 50);
@@ -101,6 +105,66 @@ fn the_whole_state_is_carried_on_and_who_is_gone_votes_no_more() {
     }
 }
 
+/// What there is under each key of a ledger's state.
+fn all_of(ledger: &Ledger) -> BTreeMap<String, Vec<u8>> {
+    let value = |key: &[u8]| state::value(&ledger.state, ledger.head.state_version, key).unwrap();
+    let keys = ledger.state.keys().unwrap().into_iter();
+    keys.filter_map(|key| Some((String::from_utf8(key.clone()).unwrap(), value(&key)?))).collect()
+}
+
+#[test]
+fn entries_of_each_kind_are_carried_on_as_they_stood_after_the_last_block() {
+    let mut genesis = NETWORK.genesis.clone();
+    let admin = genesis.users.iter_mut().find(|user| user.identity() == identity(ADMIN.0)).expect("an admin");
+    admin.roles.extend([Role::NodeInvoker, Role::PolicyInvoker]);
+    let network = &network_of(genesis);
+    let by_admins = |nonce, change: Change| {
+        let body = Body { operation: Operation::Change(change.into()), ..network.body(ADMIN.0, nonce) };
+        let mut signed = SignedTransaction::sign(&body, &key(ADMIN.1));
+        ADMINS[1..3].iter().for_each(|(who, seed)| network.endorse(&mut signed, who, *seed));
+        network.shared(&signed)
+    };
+    let schema = Content::from_json(&serde_json::json!({"type": "object"}));
+    let set = SetRecordType { name: name("trade"), revision: None, schema, policy: None, standing: None };
+    let rotate = Change::ChangeNode(ChangeNode {
+        node: node(0),
+        revision: 0,
+        public_key: Some(key(71).public_key()),
+        former_key: Some(FormerKeyFor { until: NOW.plus_millis(60_000) }),
+        roles: None,
+        address: None,
+        standing: None,
+    });
+    let accused = network.shared(&network.accusing(TRADER, 2, network.lie(1, 1)));
+    let chain = network.chain(&[
+        vec![by_admins(1, Change::SetRecordType(set)), accused],
+        vec![suspend(network, 3, "auditor@Org03")],
+        vec![by_admins(4, rotate), enrol(network, 5, CLERK)],
+    ]);
+    let mut ledger = network.ledger();
+    for block in &chain {
+        let outcomes = ledger.take(network, block).outcomes;
+        assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Ok), "{outcomes:?}");
+    }
+    let state = all_of(&ledger);
+    assert!(ledger.registry.nodes[&node(0)].former_key.is_some() && state.contains_key("record-type/trade"));
+    assert!(state.contains_key("evidence/node1@Org02") && state.contains_key("user/clerk@Org01"));
+    let renamed = |key: String| if key.starts_with("evidence/") { format!("predecessor/{key}") } else { key };
+    let its_own = |key: &str| key == "network" || key.starts_with("voters/");
+    let expected: BTreeMap<_, _> =
+        state.into_iter().filter(|(key, _)| !its_own(key)).map(|(key, value)| (renamed(key), value)).collect();
+
+    let mut successor = signed(make(network, &chain, &[]).unwrap(), 3);
+    assert_eq!(successor.check(), Ok(()));
+    let carried = before(&mut successor).carried().into_iter();
+    let carried: BTreeMap<_, _> = carried.map(|(key, value)| (String::from_utf8(key).unwrap(), value)).collect();
+    assert_eq!(carried, expected);
+    // All of it is in the new ledger, and beside it only what is its own.
+    let mut begun = all_of(&network_of(successor).ledger());
+    begun.retain(|key, _| key != "predecessor" && !its_own(key));
+    assert_eq!(begun, expected);
+}
+
 #[test]
 fn what_no_rule_knows_of_is_carried_on_as_it_is() {
     // A state of the same root, with entries of kinds to come.
@@ -113,6 +177,31 @@ fn what_no_rule_knows_of_is_carried_on_as_it_is() {
     assert_eq!(predecessor.carried().get(&b"contract/escrow/balance"[..]), Some(&vec![7]));
     let keys: Vec<_> = predecessor.carried().into_keys().filter_map(|key| EntryKey::of_bytes(&key)).collect();
     assert!(!keys.iter().any(|key| matches!(key, EntryKey::Voters(_))), "who votes is made anew: {keys:?}");
+}
+
+#[test]
+fn evidence_of_the_old_chain_is_kept_apart_from_that_of_the_new_one() {
+    let (at, liar) = (1, node(1));
+    let key = |depth: usize| ["predecessor/".repeat(depth), format!("evidence/{liar}")].concat().into_bytes();
+    let mut network = Network::bft();
+    let mut old: Vec<Option<Vec<u8>>> = vec![];
+    for depth in 0..3 {
+        // The same height, round and phase on each chain.
+        let accused = network.shared(&network.accusing(TRADER, 1, network.lie(at, 1)));
+        let block = |head: &_, list: &[SharedTransaction]| network.certified(head, list, &[0, 1, 2]);
+        let mut ledger = network.ledger();
+        let first = block(&ledger.head, std::slice::from_ref(&accused));
+        assert_eq!(ledger.take(&network, &first).outcomes, [Outcome::Ok], "it is recorded anew");
+        let stored = |key: &[u8]| state::value(&ledger.state, ledger.head.state_version, key).unwrap();
+        let [recorded] = &evidence::decode(&stored(&key(0)).unwrap()).unwrap()[..] else { panic!("one") };
+        assert_eq!((recorded.height, recorded.transaction), (Height::new(1), accused.id));
+        for (before, value) in old.iter().rev().enumerate() {
+            assert_eq!(&stored(&key(before + 1)), value, "{before} networks before network {depth}");
+        }
+        old.push(stored(&key(0)));
+        let second = block(&ledger.head, &[]);
+        network = network_of(signed(make(&network, &[first, second], &[]).unwrap(), 3));
+    }
 }
 
 #[test]

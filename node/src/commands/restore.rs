@@ -73,7 +73,7 @@ fn begin(
         say::note("the record of votes that lay there was not of the successor, as far as anybody knows: removed");
     }
     if let Some(fork) = fork {
-        say::note(&format!("the proof that the network before forked is now {}", fork.display()));
+        say::note(format_args!("the proof that the network before forked is now {}", fork.display()));
     }
     let (mut out, node) = (io::stdout().lock(), node.display());
     writeln!(out, "{} keeps the network before in {}: {summary}", settings.identity, chain.display())?;

@@ -84,7 +84,7 @@ fn verify(cluster: &mut Cluster) {
 fn a_users_life_from_enrolment_to_revocation() {
     let mut cluster = Cluster::start(NODES, Mode::Bft);
     let key = newcomer(&cluster, "clerk", "Org01").display().to_string();
-    let stranger = submits(&cluster, "clerk", 1);
+    let stranger = cluster.ask(0, "clerk", "/v1/status", &[]);
     assert_eq!((stranger.status, stranger.problem().as_str()), (403, "forbidden"), "{stranger:?}");
 
     // Enrolled in block h, it submits in block h + 1.
@@ -123,7 +123,7 @@ fn a_users_life_from_enrolment_to_revocation() {
 
     // Suspended, resumed, revoked.
     done(&cluster, "admin", &["user", "suspend", "clerk@Org01"]);
-    assert_eq!(submits(&cluster, "clerk", 8).status, 403);
+    assert_eq!(cluster.ask(0, "clerk", "/v1/status", &[]).status, 403);
     done(&cluster, "admin", &["user", "resume", "clerk@Org01"]);
     assert_eq!(submits(&cluster, "clerk", 9).status, 200);
     let said = done(&cluster, "admin", &["user", "revoke", "clerk@Org01"]);
@@ -226,6 +226,26 @@ fn each_refusal_has_its_name_and_changes_nothing() {
     assert_eq!((&again["id"], &again["height"]), (&json!(id), &first["height"]), "{again}");
     let shown: Value = serde_json::from_str(&done(&cluster, "admin", &["user", "show", "clerk@Org01"])).unwrap();
     assert_eq!(shown["revision"], 1, "{shown}");
+    same_registry(&cluster);
+    verify(&mut cluster);
+}
+
+/// Four nodes of which one votes.
+#[test]
+fn the_last_who_votes_stays() {
+    let file = "organisations: [Org01, Org02, Org03, Org04]\nnodes:\n  - {organisation: Org01}\n".to_owned()
+        + &["Org02", "Org03", "Org04"].map(|name| format!("  - {{organisation: {name}, roles: [peer]}}\n")).concat();
+    let mut cluster = Cluster::init_from(&file, NODES, Mode::Bft);
+    cluster.start_all();
+    for change in
+        [["node", "suspend", "node0@Org01"].to_vec(), ["node", "change", "node0@Org01", "--roles", "peer"].to_vec()]
+    {
+        let said = refused(&cluster, "admin", &change);
+        assert!(said.contains("nobody could decide a block any more: no node would be an active orderer"), "{said}");
+    }
+    let said = refused(&cluster, "admin-Org02", &["organisation", "remove", "Org01"]);
+    assert!(said.contains("nobody could decide a block any more"), "{said}");
+    assert_eq!(submits(&cluster, "trader", 1).status, 200, "it goes on");
     same_registry(&cluster);
     verify(&mut cluster);
 }

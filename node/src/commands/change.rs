@@ -22,7 +22,7 @@ use crate::{
     client::{
         ClientError, NodeClient,
         answers::Fate,
-        changes::{Done, Draft, decide, revision},
+        changes::{Done, Draft, decide, find, revision},
         connect::ConnectNode,
         run::block_on,
         submission::Signer,
@@ -93,6 +93,19 @@ pub fn make_of(
     change: impl FnOnce(u64) -> Change,
 ) -> Result<(), Failure> {
     make(connect, how, async |node| Ok(change(revision(node, &key).await?)))
+}
+
+/// Makes a change that sets an entry, whether it is there or not: with the revision that it has, if it has one.
+pub fn make_set(
+    connect: &ConnectNode,
+    how: &How,
+    key: EntryKey,
+    change: impl FnOnce(Option<u64>) -> Change,
+) -> Result<(), Failure> {
+    make(connect, how, async |node| {
+        let entry = find(node, &key).await?;
+        Ok(change(entry.map(|entry| entry["revision"].as_u64().unwrap_or_default())))
+    })
 }
 
 /// Submits a transaction, and waits until it is decided.

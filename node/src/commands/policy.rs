@@ -14,13 +14,13 @@ use thiserror::Error;
 
 use super::{
     Failure,
-    change::{How, make},
+    change::{How, make_set},
     look::{Kind, Look},
 };
 use crate::client::{
     ClientError,
     answers::{NeededPolicy, Part},
-    changes::{Draft, find},
+    changes::Draft,
     connect::ConnectNode,
     files::read_text,
     run::block_on,
@@ -87,11 +87,9 @@ impl Set {
     fn run(self) -> Result<(), Failure> {
         let policy = parse(&self.policy)?;
         let Self { connect, how, name, .. } = self;
-        make(&connect, &how, async |node| -> Result<Change, ClientError> {
-            // Those of every network have no revision until they are set for the first time.
-            let entry = find(node, &EntryKey::Policy(name.clone())).await?;
-            let revision = entry.map(|entry| entry["revision"].as_u64().unwrap_or_default());
-            Ok(Change::SetPolicy(SetPolicy { name, revision, policy }))
+        // Those of every network have no revision until they are set for the first time.
+        make_set(&connect, &how, EntryKey::Policy(name.clone()), |revision| {
+            Change::SetPolicy(SetPolicy { name, revision, policy })
         })
     }
 }

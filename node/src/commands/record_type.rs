@@ -13,16 +13,11 @@ use serde_json::Value;
 
 use super::{
     Failure,
-    change::{How, make},
+    change::{How, make, make_set},
     look::{Kind, Look},
     policy,
 };
-use crate::client::{
-    ClientError, NodeClient,
-    changes::{find, revision},
-    connect::ConnectNode,
-    files::read_text,
-};
+use crate::client::{ClientError, NodeClient, changes::revision, connect::ConnectNode, files::read_text};
 
 /// A schema is at most 16 KiB as encoded; as text it may have much space between.
 const MAX_SCHEMA_TEXT_BYTES: usize = 256 << 10;
@@ -91,10 +86,8 @@ impl Set {
         let schema = read_schema(&self.schema)?;
         let policy: Option<Policy> = self.policy.as_deref().map(policy::parse).transpose()?;
         let Self { connect, how, name, .. } = self;
-        make(&connect, &how, async |node| -> Result<Change, ClientError> {
-            let entry = find(node, &EntryKey::RecordType(name.clone())).await?;
-            let revision = entry.map(|entry| entry["revision"].as_u64().unwrap_or_default());
-            Ok(Change::SetRecordType(SetRecordType { name, revision, schema, policy, standing: None }))
+        make_set(&connect, &how, EntryKey::RecordType(name.clone()), |revision| {
+            Change::SetRecordType(SetRecordType { name, revision, schema, policy, standing: None })
         })
     }
 }
